@@ -1,6 +1,21 @@
 //! The static side: texts in, findings out. Reads no file, clock or environment, and never executes what it reads.
+//!
+//! ```text
+//! Files -> source -> project -> types -> contexts -> summary -> analysis -> rules -> findings
+//! ```
+//! Each stage is a function from the ones before it; none calls back.
 
-use facts::{Files, Finding, RuleInfo, Runtime};
+use facts::{FileId, Files, Finding, Fingerprint, RuleInfo, Runtime, Span};
+
+mod analysis;
+mod body;
+mod contexts;
+mod name;
+mod project;
+mod rules;
+mod source;
+mod summary;
+mod types;
 
 /// What a run is asked to do.
 #[derive(Clone, Debug, Default)]
@@ -14,27 +29,80 @@ pub struct Options {
     pub shared: Vec<String>,
 }
 
+impl Options {
+    pub(crate) fn selects(&self, rule: &RuleInfo) -> bool {
+        self.select.as_ref().map_or(rule.on_by_default, |names| names.contains(&rule.name))
+    }
+}
+
 /// Checks a set of files. Never fails: a file that does not parse becomes a finding.
 ///
 /// Findings are sorted by path, position and rule, and carry their fingerprints.
 #[must_use]
-pub fn check(_files: &Files, _options: &Options) -> Vec<Finding> {
-    Vec::new()
+pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
+    let modules = source::load(files);
+    let mut found = unparsed(&modules);
+    let project = project::build(files, modules);
+    let types = types::infer(&project);
+    let contexts = contexts::infer(&project, &types, &options.shared);
+    let summaries = summary::compute(&project, &types, &contexts);
+    let analysis = analysis::Analysis {
+        files,
+        project: &project,
+        types: &types,
+        contexts: &contexts,
+        summaries: &summaries,
+        runtime: options.runtime,
+    };
+    found.extend(rules::run(&analysis, options));
+    finish(files, found)
+}
+
+fn unparsed(modules: &[body::Module]) -> Vec<Finding> {
+    let failed = modules.iter().filter_map(|module| module.error.as_ref().map(|error| (module.file, error)));
+    failed
+        .map(|(file, (message, start, end))| {
+            Finding::new(&rules::SYNTAX_ERROR, Span::new(file, *start, *end), message.clone())
+                .confidence(facts::Confidence::High)
+        })
+        .collect()
+}
+
+/// Sorts and numbers findings.
+fn finish(files: &Files, mut found: Vec<Finding>) -> Vec<Finding> {
+    found.sort_by(|a, b| {
+        let key = |finding: &Finding| (finding.span.start, finding.span.end, finding.rule.code);
+        let path = |finding: &Finding| files.get(finding.span.file).path.clone();
+        path(a).cmp(&path(b)).then_with(|| key(a).cmp(&key(b))).then_with(|| a.message.cmp(&b.message))
+    });
+    let mut seen: std::collections::HashMap<Fingerprint, u32> = std::collections::HashMap::new();
+    for finding in &mut found {
+        let path = &files.get(finding.span.file).path;
+        let parts = [finding.rule.name, path, &finding.symbol, &finding.place];
+        let count = seen.entry(Fingerprint::of(&parts)).or_default();
+        let ordinal = count.to_string();
+        *count += 1;
+        finding.fingerprint = Fingerprint::of(&[parts[0], parts[1], parts[2], parts[3], &ordinal]);
+    }
+    found
 }
 
 /// All rules, sorted by code.
 pub fn rules() -> impl Iterator<Item = &'static RuleInfo> {
-    std::iter::empty()
+    [&rules::INTERNAL_ERROR, &rules::SYNTAX_ERROR].into_iter().chain(rules::RULES.iter().map(|rule| &rule.info))
 }
 
 /// The finding for a file whose text could not be had (`reason`: lower case, no full stop). `file` has an empty text.
 #[must_use]
-pub fn unreadable(_file: facts::FileId, _reason: &str) -> Finding {
-    unimplemented!()
+pub fn unreadable(file: FileId, reason: &str) -> Finding {
+    let mut finding =
+        Finding::new(&rules::SYNTAX_ERROR, Span::new(file, 0, 0), reason).confidence(facts::Confidence::High);
+    finding.fingerprint = Fingerprint::of(&[rules::SYNTAX_ERROR.name, reason]);
+    finding
 }
 
 /// Why `text` does not parse as Python; `None` if it does.
 #[must_use]
-pub fn syntax_error(_text: &str) -> Option<String> {
-    None
+pub fn syntax_error(text: &str) -> Option<String> {
+    source::syntax_error(text)
 }

@@ -1,1 +1,80 @@
+//! The command line: reads arguments, configuration and files, asks `check`, shows what `report` makes of it, and
+//! writes what `fix` repairs. All contact with the file system, the terminal and the clock is here.
+//!
+//! It promises three exit codes (0 nothing found, 1 findings, 2 could not do it), and one error, printed once.
 
+mod args;
+mod baseline;
+mod commands;
+pub mod config;
+mod discover;
+mod error;
+mod progress;
+pub mod repair;
+mod replace;
+mod selection;
+mod texts;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+
+pub use error::Error;
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Nothing was found.
+    Clean,
+    /// There are findings.
+    Findings,
+    /// It could not be done.
+    Failed,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(match exit {
+            Exit::Clean => 0,
+            Exit::Findings => 1,
+            Exit::Failed => 2,
+        })
+    }
+}
+
+/// Runs the command line of this process.
+#[must_use]
+pub fn main() -> ExitCode {
+    let ended = run(std::env::args_os());
+    let exit = ended.unwrap_or_else(|error| {
+        // Nobody is left to tell if stderr is closed.
+        let _ = writeln!(std::io::stderr(), "{error}");
+        Exit::Failed
+    });
+    exit.into()
+}
+
+/// Runs one command line, its first word being the name of the program.
+///
+/// # Errors
+/// If the command cannot be done. What is asked wrongly is said here already, since the parser of arguments knows best
+/// how.
+pub fn run(argv: impl IntoIterator<Item = OsString>) -> Result<Exit, Error> {
+    match args::Cli::try_parse_from(argv) {
+        Ok(cli) => commands::run(&cli.command),
+        Err(error) => {
+            let is_wrong = error.use_stderr();
+            // As above: a closed stream cannot be told about itself.
+            let _ = error.print();
+            Ok(if is_wrong { Exit::Failed } else { Exit::Clean })
+        }
+    }
+}
+
+/// The arguments, for the page that is generated from them.
+#[must_use]
+pub fn command() -> clap::Command {
+    args::Cli::command()
+}

@@ -1,0 +1,390 @@
+//! All that a rule may look at, read-only: the project, its contexts and summaries, and the questions rules share.
+//!
+//! - [`Analysis::rival`]: who can come in between, if anyone (`facts::Conflict` decides).
+//! - [`Analysis::conditions`]: which tests of shared state govern a node.
+//! - [`Analysis::evidence`]: both sides in words.
+
+mod conditions;
+mod words;
+
+use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
+
+use crate::body::{Body, FunctionKind, Op, Val};
+use crate::contexts::{Contexts, EntryKind, Sharing};
+use crate::name::Name;
+use crate::project::{FuncId, Project};
+use crate::summary::{Access, Summaries, Touch};
+use crate::types::{Container, Slot, Type, TypeMap};
+
+pub use conditions::{Condition, Test};
+
+/// What rules read.
+pub struct Analysis<'a> {
+    /// The texts.
+    pub files: &'a Files,
+    /// Modules, classes, functions.
+    pub project: &'a Project,
+    /// Types of nodes and slots.
+    pub types: &'a TypeMap,
+    /// Entry points and who reaches what.
+    pub contexts: &'a Contexts,
+    /// Accesses and locks.
+    pub summaries: &'a Summaries,
+    /// What the built-ins promise.
+    pub runtime: Runtime,
+}
+
+/// The other side of a race.
+#[derive(Clone, Copy)]
+pub struct Rival<'a> {
+    /// What it does.
+    pub access: &'a Access,
+    /// The group that reaches our side.
+    pub our_group: usize,
+    /// The group that reaches the other side.
+    pub their_group: usize,
+    /// How sure we are that the two can meet.
+    pub confidence: Confidence,
+}
+
+/// One side of a question about races: a compound action that begins at `from` and ends at `to`.
+#[derive(Clone, Copy)]
+pub struct Stretch {
+    /// The function.
+    pub func: FuncId,
+    /// Its first node.
+    pub from: Val,
+    /// Its last node.
+    pub to: Val,
+}
+
+impl<'a> Analysis<'a> {
+    /// All functions, in order of their text.
+    pub fn functions(&self) -> impl Iterator<Item = FuncId> + use<> {
+        self.project.function_ids()
+    }
+
+    /// The nodes of a function.
+    #[must_use]
+    pub fn body(&self, func: FuncId) -> &'a Body {
+        &self.project.function(func).body
+    }
+
+    /// The text of a node.
+    #[must_use]
+    pub fn span(&self, func: FuncId, val: Val) -> Span {
+        self.project.span(func, val)
+    }
+
+    /// `Class.method`; empty at module level.
+    #[must_use]
+    pub fn symbol(&self, func: FuncId) -> &'static str {
+        self.project.function(func).qualname.as_str()
+    }
+
+    /// Is the function a test, by its path?
+    #[must_use]
+    pub fn is_test(&self, func: FuncId) -> bool {
+        self.project.is_test[self.project.module_of(func).0 as usize]
+    }
+
+    /// Is the node a name of a module or class body, which runs once at import?
+    #[must_use]
+    pub fn is_import_code(&self, func: FuncId) -> bool {
+        matches!(self.project.function(func).kind, FunctionKind::Module | FunctionKind::ClassBody)
+    }
+
+    /// All places that are accessed, in the order of their first access.
+    pub fn places(&self) -> impl Iterator<Item = PlaceId> + use<'a> {
+        let mut seen = vec![false; self.summaries.slots.len()];
+        self.summaries.accesses.iter().filter_map(move |access| {
+            let idx = access.place.0 as usize;
+            (!std::mem::replace(&mut seen[idx], true)).then_some(access.place)
+        })
+    }
+
+    /// The accesses to a place, in order of their text.
+    pub fn accesses(&self, place: PlaceId) -> impl Iterator<Item = &'a Access> + use<'a> {
+        let summaries = self.summaries;
+        summaries.accesses_to(place)
+    }
+
+    /// Why the object that a place belongs to is shared; `None` for globals and captured locals, which are.
+    #[must_use]
+    pub fn sharing(&self, place: PlaceId) -> Option<&'a Sharing> {
+        match self.summaries.slot(place) {
+            Slot::Attr(class, _) => self.contexts.sharing(class),
+            Slot::Global(..) | Slot::Local(..) => None,
+        }
+    }
+
+    /// How the place is written at an access: `self.x`, `Class.x`, `x`.
+    #[must_use]
+    pub fn place_name(&self, access: &Access) -> String {
+        words::place(self, access.func, access.val, self.summaries.slot(access.place))
+    }
+
+    /// How a lock (or any place) is written as seen from a function.
+    #[must_use]
+    pub fn name_of(&self, place: PlaceId, seen_from: FuncId) -> String {
+        words::slot(self, self.summaries.slot(place), seen_from)
+    }
+
+    /// The container that a place holds, if any of its types is one.
+    #[must_use]
+    pub fn container(&self, place: PlaceId) -> Option<Container> {
+        let types = self.types.slot(self.summaries.slot(place));
+        types.iter().find_map(|of| self.types.container_of(self.project, *of))
+    }
+
+    /// The types of a place.
+    #[must_use]
+    pub fn types_of(&self, place: PlaceId) -> &'a [Type] {
+        self.types.slot(self.summaries.slot(place))
+    }
+
+    /// Locks held over all of a stretch: by every caller, or in a block that holds both ends.
+    #[must_use]
+    pub fn locks_over(&self, stretch: Stretch) -> LockSet {
+        let function = self.summaries.function(stretch.func);
+        let mut locks = function.entry.clone();
+        for held in &function.held {
+            if held.first <= stretch.from.0 && stretch.to.0 < held.end {
+                locks.insert(held.lock);
+            }
+        }
+        locks
+    }
+
+    /// Can a task of the same loop run between two nodes? Only at an await, `async for` or `async with` that can
+    /// really suspend: awaiting a coroutine of the project that never suspends does not count.
+    #[must_use]
+    pub fn suspends(&self, stretch: Stretch) -> bool {
+        (stretch.from.0..=stretch.to.0).any(|idx| self.suspends_at(stretch.func, Val(idx), 0))
+    }
+
+    /// Does the node suspend its coroutine?
+    #[must_use]
+    pub fn suspends_at(&self, func: FuncId, val: Val, depth: usize) -> bool {
+        let body = self.body(func);
+        match body.op(val) {
+            Op::Await(value) => {
+                let callees = match body.op(value) {
+                    Op::Call { .. } => self.types.callees(self.project, func, value),
+                    _ => return true,
+                };
+                let known = !callees.is_empty() && callees.iter().all(|callee| !callee.guessed);
+                !known || depth > 4 || callees.iter().any(|callee| self.can_suspend(callee.func, depth + 1))
+            }
+            Op::Iter { is_async, .. } | Op::Enter { is_async, .. } => is_async,
+            Op::Yield(_) => self.project.function(func).is_async,
+            _ => false,
+        }
+    }
+
+    fn can_suspend(&self, func: FuncId, depth: usize) -> bool {
+        let function = self.project.function(func);
+        !function.is_async || function.body.vals().any(|val| self.suspends_at(func, val, depth))
+    }
+
+    /// The access that can come in between a stretch's first and last action on `place`: the best of those that
+    /// `wanted` admits. "Best" prefers explicit threads to outside callers, then another function, then text order.
+    #[must_use]
+    pub fn rival(&self, place: PlaceId, ours: Stretch, action: Action, wanted: impl Fn(&Access) -> bool) -> Option<Rival<'a>> {
+        self.rival_with(place, ours, action, &self.locks_over(ours), wanted)
+    }
+
+    /// Like [`Self::rival`], with the locks given.
+    #[must_use]
+    pub fn rival_with(
+        &self,
+        place: PlaceId,
+        ours: Stretch,
+        action: Action,
+        locks: &LockSet,
+        wanted: impl Fn(&Access) -> bool,
+    ) -> Option<Rival<'a>> {
+        let suspends = self.suspends(ours);
+        let mut best: Option<(Rival<'a>, (Confidence, bool))> = None;
+        for access in self.accesses(place).filter(|access| !access.owned && wanted(access)) {
+            let Some(rival) = self.meet(ours, action, locks, suspends, access) else { continue };
+            let rank = (rival.confidence, access.func != ours.func);
+            if best.as_ref().is_none_or(|(_, known)| rank > *known) {
+                best = Some((rival, rank));
+            }
+        }
+        best.map(|(rival, _)| rival)
+    }
+
+    /// Can `other` come in between?
+    fn meet(&self, ours: Stretch, action: Action, locks: &LockSet, suspends: bool, other: &'a Access) -> Option<Rival<'a>> {
+        let their_locks = self.summaries.locks_at(other.func, other.act);
+        let mut best: Option<Rival<'a>> = None;
+        for our_group in self.contexts.groups_of(ours.func) {
+            for their_group in self.contexts.groups_of(other.func) {
+                let (one, two) = (&self.contexts.groups[our_group], &self.contexts.groups[their_group]);
+                let first = self.side(other.place, action, one.thread(our_group), locks, suspends, self.span(ours.func, ours.to));
+                let second = self.side(
+                    other.place,
+                    action_of(other),
+                    two.thread(their_group),
+                    &their_locks,
+                    false,
+                    self.span(other.func, other.act),
+                );
+                if starts_before(one.kind, two.kind) || Conflict::between(&first, &second).is_none() {
+                    continue;
+                }
+                let confidence = self.confidence(other.place, one.kind, two.kind);
+                if best.as_ref().is_none_or(|known| confidence > known.confidence) {
+                    best = Some(Rival { access: other, our_group, their_group, confidence });
+                }
+            }
+        }
+        best
+    }
+
+    fn side(
+        &self,
+        place: PlaceId,
+        action: Action,
+        thread: facts::Thread,
+        locks: &LockSet,
+        suspends: bool,
+        span: Span,
+    ) -> facts::Access {
+        facts::Access { place, action, thread, locks: locks.clone(), suspends, owned: false, span }
+    }
+
+    fn confidence(&self, place: PlaceId, one: EntryKind, two: EntryKind) -> Confidence {
+        let explicit = |kind| !matches!(kind, EntryKind::Api | EntryKind::AsyncApi | EntryKind::Main);
+        let direct = self.sharing(place).is_none_or(Sharing::is_direct);
+        match (explicit(one) && explicit(two), explicit(one) || explicit(two)) {
+            (true, _) if direct => Confidence::High,
+            (true, _) => Confidence::Medium,
+            (_, true) => Confidence::Medium,
+            _ if direct => Confidence::Medium,
+            _ => Confidence::Low,
+        }
+    }
+
+    /// The lock that most other accesses to the place hold: at least two thirds, writes counted twice.
+    #[must_use]
+    pub fn guard(&self, place: PlaceId) -> Option<Guard> {
+        let mut total = 0;
+        let mut n_accesses = 0;
+        let mut counts: Vec<(facts::Lock, u32, u32)> = Vec::new();
+        for access in self.accesses(place).filter(|access| !access.owned) {
+            let weight = if is_write(access) { 2 } else { 1 };
+            total += weight;
+            n_accesses += 1;
+            for lock in self.summaries.locks_at(access.func, access.act).iter() {
+                match counts.iter_mut().find(|(known, ..)| *known == lock) {
+                    Some((_, votes, n)) => {
+                        *votes += weight;
+                        *n += 1;
+                    }
+                    None => counts.push((lock, weight, 1)),
+                }
+            }
+        }
+        let (lock, votes, with) = counts.into_iter().max_by_key(|(lock, votes, _)| (*votes, std::cmp::Reverse(lock.place)))?;
+        (votes * 3 >= total * 2 && with >= 2).then_some(Guard { lock, with, without: n_accesses - with })
+    }
+
+    /// Is a function with this name one that makes an object?
+    #[must_use]
+    pub fn is_owned_by_maker(&self, func: FuncId) -> bool {
+        self.summaries.function(func).init_only
+    }
+
+    /// Is the value of a name ever stored outside import code?
+    #[must_use]
+    pub fn is_written_later(&self, place: PlaceId) -> bool {
+        self.accesses(place).any(|access| !access.owned && is_write(access))
+    }
+
+    /// The method call a node is: receiver and name.
+    #[must_use]
+    pub fn method_call(&self, func: FuncId, call: Val) -> Option<(Val, &'static str)> {
+        crate::summary::method_call(self.body(func), call)
+    }
+
+    /// The dotted name of an external function that a node calls.
+    #[must_use]
+    pub fn external_callee(&self, func: FuncId, call: Val) -> Option<Name> {
+        self.types.external_callee(self.project, func, call)
+    }
+}
+
+/// The guard of a place, by vote.
+#[derive(Clone, Copy, Debug)]
+pub struct Guard {
+    /// The lock.
+    pub lock: facts::Lock,
+    /// Accesses that hold it.
+    pub with: u32,
+    /// Accesses that do not.
+    pub without: u32,
+}
+
+/// Nobody calls from outside before the program has been imported and started.
+fn starts_before(one: EntryKind, two: EntryKind) -> bool {
+    let outside = |kind| matches!(kind, EntryKind::Api | EntryKind::AsyncApi);
+    one == EntryKind::Main && (outside(two) || two == EntryKind::Main) || two == EntryKind::Main && outside(one)
+}
+
+/// The action that a touch is.
+#[must_use]
+pub fn action_of(access: &Access) -> Action {
+    match access.touch {
+        Touch::Update(_) | Touch::ItemUpdate => Action::Update,
+        _ if is_write(access) => Action::Write,
+        _ => Action::Read,
+    }
+}
+
+/// Does the access change the place or what it holds?
+#[must_use]
+pub fn is_write(access: &Access) -> bool {
+    match access.touch {
+        Touch::Store(_) | Touch::Update(_) | Touch::Delete | Touch::ItemStore | Touch::ItemUpdate | Touch::ItemDelete => true,
+        Touch::Method(name) => mutates(name.as_str()),
+        _ => false,
+    }
+}
+
+/// Does a method with this name change a built-in container?
+#[must_use]
+pub fn mutates(method: &str) -> bool {
+    matches!(
+        method,
+        "append" | "appendleft" | "add" | "insert" | "extend" | "extendleft" | "update" | "setdefault" | "pop" | "popleft"
+            | "popitem" | "remove" | "discard" | "clear" | "sort" | "reverse" | "rotate" | "move_to_end"
+            | "difference_update" | "intersection_update" | "symmetric_difference_update" | "subtract"
+    )
+}
+
+/// Can the access take something out of a container?
+#[must_use]
+pub fn removes(access: &Access) -> bool {
+    match access.touch {
+        Touch::ItemDelete => true,
+        Touch::Method(name) => matches!(
+            name.as_str(),
+            "pop" | "popleft" | "popitem" | "remove" | "discard" | "clear" | "difference_update" | "intersection_update"
+        ),
+        _ => false,
+    }
+}
+
+/// Can the access change the size of a container?
+#[must_use]
+pub fn resizes(access: &Access) -> bool {
+    removes(access)
+        || match access.touch {
+            Touch::ItemStore | Touch::ItemUpdate => true,
+            Touch::Method(name) => mutates(name.as_str()) && !matches!(name.as_str(), "sort" | "reverse"),
+            _ => false,
+        }
+}

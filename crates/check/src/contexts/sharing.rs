@@ -1,0 +1,228 @@
+//! Whose instances threads share, and how we know.
+//!
+//! An object is shared if its class owns a lock or a thread, hands its methods to threads, is stored where everybody
+//! finds it, or is reached through an attribute of a shared object. Everything else is confined and stays silent.
+
+use facts::Span;
+use rustc_hash::FxHashMap;
+
+use super::{Entry, EntryKind};
+use crate::body::{FunctionKind, Op};
+use crate::project::{ClassId, FuncId, Project};
+use crate::types::{Slot, Std, Type, TypeMap};
+
+/// How we know that instances are shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reason {
+    /// The configuration says so.
+    Configured,
+    /// A method is handed to a thread, pool or loop.
+    HandsOut,
+    /// An attribute is a thread or executor, or the class is a thread.
+    OwnsThread,
+    /// An attribute is a lock for threads.
+    OwnsLock,
+    /// An instance is stored in a module global.
+    Global,
+    /// An instance is stored in a class attribute.
+    ClassAttribute,
+    /// The class is a descriptor, so one instance serves all.
+    Descriptor,
+    /// An attribute is a lock for tasks.
+    OwnsLoopLock,
+    /// A shared object holds it.
+    Held(ClassId),
+}
+
+/// Why instances of a class are shared.
+#[derive(Clone, Copy, Debug)]
+pub struct Sharing {
+    /// How we know.
+    pub reason: Reason,
+    /// Where it shows.
+    pub span: Span,
+}
+
+impl Sharing {
+    /// Does the sharing stand in the class itself, or is it only reached through a shared object?
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        !matches!(self.reason, Reason::Held(_))
+    }
+}
+
+pub(super) fn find(
+    project: &Project,
+    types: &TypeMap,
+    entries: &[Entry],
+    configured: &[String],
+) -> FxHashMap<ClassId, Sharing> {
+    let mut found: FxHashMap<ClassId, Sharing> = FxHashMap::default();
+    let mut add = |class: ClassId, reason: Reason, span: Span| {
+        let fresh = Sharing { reason, span };
+        let known = found.entry(class).or_insert(fresh);
+        if reason < known.reason {
+            *known = fresh;
+        }
+    };
+    for class in project.class_ids() {
+        let def = project.class(class);
+        let span = super::class_span(project, class);
+        let module = project.names[project.class_info(class).module.0 as usize];
+        let full = format!("{module}.{}", def.qualname);
+        if configured.iter().any(|name| def.name == name.as_str() || *name == full) {
+            add(class, Reason::Configured, span);
+        }
+        if project.method(class, crate::name::Name::new("__get__")).is_some() {
+            add(class, Reason::Descriptor, span);
+        }
+        if types.std_of(project, Type::Instance(class)).is_some_and(|std| matches!(std, Std::Thread | Std::Timer)) {
+            add(class, Reason::OwnsThread, span);
+        }
+    }
+    for entry in entries {
+        if let (Some((caller, call)), Some(class)) = (entry.site, project.class_of(entry.func)) {
+            if !matches!(entry.kind, EntryKind::Task | EntryKind::Finalizer | EntryKind::Handler) {
+                add(class, Reason::HandsOut, project.span(caller, call));
+            }
+        }
+    }
+    for func in project.function_ids() {
+        stores(project, types, func, &mut add);
+    }
+    inherit(project, &mut found);
+    hold(project, types, &mut found);
+    found
+}
+
+/// What a function's stores say about sharing.
+fn stores(project: &Project, types: &TypeMap, func: FuncId, add: &mut impl FnMut(ClassId, Reason, Span)) {
+    let function = project.function(func);
+    let body = &function.body;
+    let test = project.is_test[project.module_of(func).0 as usize];
+    for val in body.vals() {
+        let value = match body.op(val) {
+            Op::StoreAttr { value, .. } | Op::StoreGlobal { value, .. } | Op::StoreLocal { value, .. } => value,
+            Op::StoreItem { base, value, .. } => {
+                let registry = types.slots_of(project, func, base).iter().any(|slot| matches!(slot, Slot::Global(..)));
+                if registry && !test {
+                    instances(types, func, value, |class| add(class, Reason::Global, project.span(func, val)));
+                }
+                continue;
+            }
+            _ => continue,
+        };
+        if matches!(body.op(val), Op::StoreLocal { .. }) && function.kind != FunctionKind::ClassBody {
+            continue;
+        }
+        for slot in types.slots_of(project, func, val) {
+            let span = project.span(func, val);
+            match slot {
+                Slot::Attr(owner, _) => {
+                    for of in types.of(func, value) {
+                        if let Some(reason) = types.std_of(project, *of).and_then(owned) {
+                            let class = own_class(project, func).unwrap_or(owner);
+                            add(class, reason, span);
+                        }
+                    }
+                    let on_class = function.kind == FunctionKind::ClassBody || is_class_base(types, func, body, val);
+                    if on_class && !test {
+                        instances(types, func, value, |class| add(class, Reason::ClassAttribute, span));
+                    }
+                }
+                Slot::Global(..) if !test => {
+                    instances(types, func, value, |class| add(class, Reason::Global, span));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The class whose method stores: a lock made by a subclass says nothing of its siblings.
+fn own_class(project: &Project, func: FuncId) -> Option<ClassId> {
+    project.class_of(func).or_else(|| project.method_around(func).and_then(|method| project.class_of(method)))
+}
+
+fn is_class_base(types: &TypeMap, func: FuncId, body: &crate::body::Body, val: crate::body::Val) -> bool {
+    match body.op(val) {
+        Op::StoreAttr { base, .. } => types.of(func, base).iter().any(|of| matches!(of, Type::Class(_))),
+        _ => false,
+    }
+}
+
+fn owned(std: Std) -> Option<Reason> {
+    match std {
+        Std::Thread | Std::Timer | Std::Executor => Some(Reason::OwnsThread),
+        Std::Lock | Std::RLock | Std::Condition | Std::Semaphore => Some(Reason::OwnsLock),
+        Std::AsyncLock | Std::AsyncCondition | Std::AsyncSemaphore => Some(Reason::OwnsLoopLock),
+        _ => None,
+    }
+}
+
+fn instances(types: &TypeMap, func: FuncId, value: crate::body::Val, mut each: impl FnMut(ClassId)) {
+    for of in types.of(func, value) {
+        if let Type::Instance(class) = of {
+            each(*class);
+        }
+    }
+}
+
+/// A subclass of a shared class is shared, and so is the part of a shared object that its bases define.
+fn inherit(project: &Project, found: &mut FxHashMap<ClassId, Sharing>) {
+    let direct: Vec<(ClassId, Sharing)> = {
+        let mut all: Vec<_> = found.iter().map(|(class, sharing)| (*class, *sharing)).collect();
+        all.sort_by_key(|(class, _)| *class);
+        all
+    };
+    for (class, sharing) in &direct {
+        let down = matches!(
+            sharing.reason,
+            Reason::OwnsLock | Reason::OwnsThread | Reason::HandsOut | Reason::Configured | Reason::Descriptor
+        );
+        let mut work = if down { project.class_info(*class).subclasses.clone() } else { Vec::new() };
+        let mut steps = 0;
+        while let Some(sub) = work.pop() {
+            steps += 1;
+            if steps > 256 {
+                break;
+            }
+            found.entry(sub).or_insert(*sharing);
+            work.extend(&project.class_info(sub).subclasses);
+        }
+        for base in project.class_info(*class).mro.iter().skip(1) {
+            found.entry(*base).or_insert(*sharing);
+        }
+    }
+}
+
+/// What a shared object holds is shared with it.
+fn hold(project: &Project, types: &TypeMap, found: &mut FxHashMap<ClassId, Sharing>) {
+    let mut slots: Vec<(ClassId, Slot)> = types.attributes();
+    slots.sort_unstable();
+    for _ in 0..3 {
+        let mut fresh = Vec::new();
+        for (class, slot) in &slots {
+            let Some(holder) = found.get(class).copied() else { continue };
+            if matches!(holder.reason, Reason::OwnsLoopLock) {
+                continue;
+            }
+            for of in types.slot(*slot).iter().chain(types.elements(*slot)) {
+                if let Type::Instance(held) = of {
+                    if !found.contains_key(held) {
+                        fresh.push((*held, Sharing { reason: Reason::Held(*class), span: holder.span }));
+                    }
+                }
+            }
+        }
+        if fresh.is_empty() {
+            break;
+        }
+        for (held, sharing) in fresh {
+            found.entry(held).or_insert(sharing);
+            for base in project.class_info(held).mro.iter().skip(1) {
+                found.entry(*base).or_insert(sharing);
+            }
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! See `unlocked_increment.md` beside this file: it is the documentation and the test.
+
+use facts::{Action, Finding, RuleInfo, Severity};
+
+use super::Rule;
+use crate::analysis::{Analysis, Stretch, is_write};
+use crate::summary::{Access, Touch};
+
+pub(super) static RULE: Rule = Rule {
+    info: RuleInfo {
+        name: "unlocked-increment",
+        code: "RP201",
+        severity: Severity::Error,
+        summary: "shared state is read and written back without a lock",
+        docs: include_str!("unlocked_increment.md"),
+        on_by_default: true,
+    },
+    check,
+};
+
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
+    for place in analysis.places() {
+        for update in analysis.accesses(place).filter(|access| !access.owned) {
+            if let Some(finding) = update_finding(analysis, update) {
+                found.push(finding);
+            }
+        }
+    }
+}
+
+fn update_finding(analysis: &Analysis<'_>, update: &Access) -> Option<Finding> {
+    let from = match update.touch {
+        Touch::Update(read) => read,
+        Touch::ItemUpdate => update.val,
+        _ => return None,
+    };
+    let stretch = Stretch { func: update.func, from: from.min(update.val), to: update.act };
+    let rival = analysis.rival(update.place, stretch, Action::Update, is_write)?;
+    let name = analysis.place_name(update);
+    let order = vec![
+        format!("one thread reads `{name}`"),
+        format!("another thread {}", analysis.doing(rival.access)),
+        format!("the first writes `{name}` from what it read: the other's change is lost"),
+    ];
+    let evidence = analysis.evidence(stretch, analysis.doing(update), &rival, analysis.guard(update.place), order);
+    Some(
+        Finding::new(&RULE.info, analysis.span(update.func, update.act), format!("`{name}` is read and written back without a lock"))
+            .on(name)
+            .within(analysis.symbol(update.func))
+            .also(analysis.span(rival.access.func, rival.access.act), "another thread can come in between here")
+            .confidence(rival.confidence)
+            .because(evidence),
+    )
+}

@@ -1,0 +1,260 @@
+//! Accesses to places that threads may share: what is done to each, and whether the object is still owned.
+
+use smallvec::SmallVec;
+
+use super::{Access, Summaries, Touch, read_within};
+use crate::body::{Body, Compare, FunctionKind, Op, Val};
+use crate::contexts::Contexts;
+use crate::name::Name;
+use crate::project::{FuncId, Project};
+use crate::types::{Container, Slot, Type, TypeMap};
+
+struct Collector<'a> {
+    project: &'a Project,
+    types: &'a TypeMap,
+    contexts: &'a Contexts,
+    summaries: &'a mut Summaries,
+}
+
+pub(super) fn collect(project: &Project, types: &TypeMap, contexts: &Contexts, summaries: &mut Summaries) {
+    let mut collector = Collector { project, types, contexts, summaries };
+    for func in project.function_ids() {
+        collector.function(func);
+    }
+    for (idx, access) in summaries.accesses.iter().enumerate() {
+        summaries.by_place.entry(access.place).or_default().push(crate::project::as_u32(idx));
+    }
+}
+
+impl Collector<'_> {
+    fn function(&mut self, func: FuncId) {
+        let body = &self.project.function(func).body;
+        for val in body.vals() {
+            let aliased = match body.op(val) {
+                Op::Local(_) => true,
+                Op::Attr { .. }
+                | Op::Global(_)
+                | Op::Captured(..)
+                | Op::StoreAttr { .. }
+                | Op::StoreGlobal { .. }
+                | Op::StoreCaptured { .. }
+                | Op::DelAttr { .. }
+                | Op::DelGlobal(_) => false,
+                Op::StoreLocal { .. } if self.project.function(func).kind == FunctionKind::ClassBody => false,
+                _ => continue,
+            };
+            let slots = self.types.slots_of(self.project, func, val);
+            for slot in slots {
+                if !self.is_state(func, val, slot, aliased) {
+                    continue;
+                }
+                let (touch, act) = self.touch(func, body, val, slot);
+                // Reading a local is no access to the place it once came from; using the container it holds is.
+                if aliased && matches!(touch, Touch::Load | Touch::Member | Touch::Escape) {
+                    continue;
+                }
+                let place = self.summaries.place(slot);
+                let owned = self.is_owned(func, body, val);
+                self.summaries.accesses.push(Access { func, val, act, place, touch, owned, aliased });
+            }
+        }
+    }
+
+    /// Is the slot state that threads may share?
+    fn is_state(&self, func: FuncId, val: Val, slot: Slot, aliased: bool) -> bool {
+        match slot {
+            Slot::Attr(class, name) => {
+                if self.project.method(class, name).is_some() && !self.types.has_attr(self.project, class, name) {
+                    return false;
+                }
+                self.contexts.sharing(class).is_some() || self.on_class(func, val)
+            }
+            Slot::Global(..) => {
+                let known = self.types.of(func, val);
+                known.is_empty() || !known.iter().all(|of| matches!(of, Type::Module(_) | Type::External(_)))
+            }
+            Slot::Local(owner, _) => !aliased && owner != func,
+        }
+    }
+
+    /// Class attributes are as global as globals.
+    fn on_class(&self, func: FuncId, val: Val) -> bool {
+        let body = &self.project.function(func).body;
+        match body.op(val) {
+            Op::Attr { base, .. } | Op::StoreAttr { base, .. } | Op::DelAttr { base, .. } => {
+                self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_)))
+            }
+            _ => false,
+        }
+    }
+
+    fn is_owned(&self, func: FuncId, body: &Body, val: Val) -> bool {
+        let kind = self.project.function(func).kind;
+        if matches!(kind, FunctionKind::Module | FunctionKind::ClassBody) {
+            return true;
+        }
+        let base = match body.op(val) {
+            Op::Attr { base, .. } | Op::StoreAttr { base, .. } | Op::DelAttr { base, .. } => base,
+            _ => return false,
+        };
+        if self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_))) {
+            return false;
+        }
+        let origin = body.origin(base);
+        match body.op(origin) {
+            Op::Param(0) => self.summaries.function(func).init_only,
+            Op::Call { func: target, .. } => {
+                self.types.of(func, target).iter().any(|of| matches!(of, Type::Class(_)))
+                    || matches!(body.op(target), Op::Attr { name, .. } if name == "__new__")
+            }
+            _ => false,
+        }
+    }
+
+    fn touch(&self, func: FuncId, body: &Body, val: Val, slot: Slot) -> (Touch, Val) {
+        match body.op(val) {
+            Op::StoreAttr { value, update, .. }
+            | Op::StoreGlobal { value, update, .. }
+            | Op::StoreCaptured { value, update, .. }
+            | Op::StoreLocal { value, update, .. } => {
+                let touch = match read_within(self.project, self.types, func, value, slot) {
+                    Some(read) => Touch::Update(read),
+                    None if update => Touch::Update(value),
+                    None => Touch::Store(value),
+                };
+                (touch, val)
+            }
+            Op::DelAttr { .. } | Op::DelGlobal(_) => (Touch::Delete, val),
+            _ => self.used(func, body, val),
+        }
+    }
+
+    fn used(&self, func: FuncId, body: &Body, val: Val) -> (Touch, Val) {
+        let Some(user) = self.summaries.consumer(func, val) else { return (Touch::Load, val) };
+        match body.op(user) {
+            Op::Item { base, key } if base == val => {
+                // `x[:]`
+                let whole = matches!(body.op(key), Op::Other(args) if args.len == 0);
+                (if whole { Touch::Snapshot } else { Touch::ItemLoad }, user)
+            }
+            Op::StoreItem { base, update, value, key, .. } if base == val => {
+                let again = update || self.reads_item(func, body, value, val, key);
+                (if again { Touch::ItemUpdate } else { Touch::ItemStore }, user)
+            }
+            Op::DelItem { base, .. } if base == val => (Touch::ItemDelete, user),
+            Op::Compare { how: Compare::In | Compare::NotIn, right, .. } if right == val => (Touch::Contains, user),
+            Op::Iter { .. } => (Touch::Iterate, user),
+            Op::Attr { name, .. } => self.method(func, body, user, name, val),
+            Op::Call { func: target, .. } if target != val => self.passed(func, body, val, user),
+            Op::Return(_) | Op::Yield(_) => (Touch::Escape, user),
+            Op::Display(..) => {
+                let starred = match body.op(user) {
+                    Op::Display(_, args) => body.args(args).iter().any(|arg| arg.value == val && arg.starred),
+                    _ => false,
+                };
+                (if starred { self.copied(func, val) } else { Touch::Load }, user)
+            }
+            _ => (Touch::Load, val),
+        }
+    }
+
+    /// Does a value read an item of the same container? (`d[k] = max(d.get(k), v)`)
+    fn reads_item(&self, func: FuncId, body: &Body, value: Val, container: Val, _key: Val) -> bool {
+        let slots = self.types.slots_of(self.project, func, container);
+        slots.iter().any(|slot| {
+            read_within(self.project, self.types, func, value, *slot).is_some_and(|read| {
+                let user = self.summaries.consumer(func, read);
+                user.is_some_and(|user| match body.op(user) {
+                    Op::Item { base, .. } => base == read,
+                    Op::Attr { name, .. } => name == "get",
+                    _ => false,
+                })
+            })
+        })
+    }
+
+    fn method(&self, func: FuncId, body: &Body, attr: Val, name: Name, val: Val) -> (Touch, Val) {
+        let call = self.summaries.consumer(func, attr);
+        let Some(call) = call.filter(|call| matches!(body.op(*call), Op::Call { func, .. } if func == attr)) else {
+            return (Touch::Member, attr);
+        };
+        let container = self.types.container(self.project, func, val);
+        let views = matches!(name.as_str(), "items" | "keys" | "values") && container.is_none_or(|of| {
+            matches!(of, Container::Dict | Container::WeakDict)
+        });
+        if views {
+            let Some(user) = self.summaries.consumer(func, call) else { return (Touch::Method(name), call) };
+            return match body.op(user) {
+                Op::Iter { .. } => (Touch::Iterate, user),
+                Op::Call { .. } => {
+                    let (touch, at) = self.passed_view(func, body, call, user, val);
+                    (touch, at)
+                }
+                Op::Return(_) | Op::Yield(_) => (Touch::Method(name), call),
+                _ => (Touch::Method(name), call),
+            };
+        }
+        if name == "copy" {
+            return (Touch::Snapshot, call);
+        }
+        (Touch::Method(name), call)
+    }
+
+    fn passed_view(&self, func: FuncId, body: &Body, view: Val, call: Val, container: Val) -> (Touch, Val) {
+        match consumer_kind(self.project, self.types, func, body, call) {
+            Some(Use::Copies) => (self.copied(func, container), call),
+            Some(Use::Iterates) => (Touch::Iterate, call),
+            Some(Use::Measures) => (Touch::Len, call),
+            None => (Touch::Load, view),
+        }
+    }
+
+    fn passed(&self, func: FuncId, body: &Body, val: Val, call: Val) -> (Touch, Val) {
+        match consumer_kind(self.project, self.types, func, body, call) {
+            Some(Use::Copies) => (self.copied(func, val), call),
+            Some(Use::Iterates) if self.types.container(self.project, func, val).is_some() => (Touch::Iterate, call),
+            Some(Use::Measures) => (Touch::Len, call),
+            _ => (Touch::Load, val),
+        }
+    }
+
+    /// `list(x)` is one step over lists, dicts and sets, not over a deque or a weak container.
+    fn copied(&self, func: FuncId, val: Val) -> Touch {
+        match self.types.container(self.project, func, val) {
+            Some(Container::Deque | Container::WeakSet | Container::WeakDict) => Touch::Iterate,
+            _ => Touch::Snapshot,
+        }
+    }
+}
+
+enum Use {
+    Copies,
+    Iterates,
+    Measures,
+}
+
+fn consumer_kind(project: &Project, types: &TypeMap, func: FuncId, body: &Body, call: Val) -> Option<Use> {
+    let Op::Call { func: target, .. } = body.op(call) else { return None };
+    if let Op::Attr { name, .. } = body.op(target) {
+        if name == "join" || name == "extend" || name == "update" {
+            return Some(Use::Copies);
+        }
+    }
+    let external: SmallVec<[&str; 2]> = types
+        .of(func, target)
+        .iter()
+        .filter_map(|of| match of {
+            Type::External(name) => Some(name.as_str()),
+            _ => None,
+        })
+        .collect();
+    let _ = project;
+    Some(match *external.first()? {
+        "list" | "sorted" | "set" | "frozenset" | "dict" | "copy.copy" | "collections.OrderedDict" | "collections.Counter"
+        | "tuple" => Use::Copies,
+        "sum" | "min" | "max" | "any" | "all" | "map" | "filter" | "zip" | "enumerate" | "reversed" | "iter" | "copy.deepcopy"
+        | "collections.deque" | "itertools.chain" | "six.iteritems" | "six.itervalues" => Use::Iterates,
+        "len" | "bool" => Use::Measures,
+        _ => return None,
+    })
+}

@@ -1,0 +1,144 @@
+//! What holds on entry to a function: locks that every caller holds, and that its object is still being made.
+
+use facts::LockSet;
+
+use super::Summaries;
+use crate::body::{FunctionKind, Op};
+use crate::contexts::{CallSite, Contexts, EntryKind};
+use crate::project::{FuncId, Project};
+use crate::types::TypeMap;
+
+const ROUNDS: usize = 12;
+
+/// Functions that make or restore an object, and run before anyone else has it.
+fn makes(name: &str) -> bool {
+    matches!(
+        name,
+        "__init__" | "__new__" | "__post_init__" | "__setstate__" | "__set_name__" | "__attrs_post_init__" | "__copy__"
+            | "__deepcopy__" | "setUp" | "setup_method" | "asyncSetUp" | "__init_subclass__" | "__class_getitem__"
+            | "model_post_init" | "__reduce__" | "__getstate__"
+    )
+}
+
+/// Marks functions that run only while their object is made: constructors, and private methods that only they call.
+pub(super) fn init_only(project: &Project, types: &TypeMap, contexts: &Contexts, summaries: &mut Summaries) {
+    let functions: Vec<FuncId> = project.function_ids().collect();
+    for id in &functions {
+        let function = project.function(*id);
+        let method = function.class.is_some() && function.kind == FunctionKind::Def;
+        let starts = makes(function.name.as_str());
+        let called = !contexts.callers[id.0 as usize].is_empty();
+        let explicit = contexts.is_reached_by_itself(*id);
+        summaries.functions[id.0 as usize].init_only =
+            method && (starts || function.name.is_private() && called && !explicit);
+        let _ = types;
+    }
+    for _ in 0..ROUNDS {
+        let mut changed = false;
+        for id in &functions {
+            if !summaries.functions[id.0 as usize].init_only || makes(project.function(*id).name.as_str()) {
+                continue;
+            }
+            let all = contexts.callers[id.0 as usize].iter().all(|site| {
+                !site.as_value && summaries.functions[site.caller.0 as usize].init_only && on_self(project, site)
+            });
+            if !all {
+                summaries.functions[id.0 as usize].init_only = false;
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+}
+
+/// Is the call `self.method(...)`?
+fn on_self(project: &Project, site: &CallSite) -> bool {
+    let body = &project.function(site.caller).body;
+    let target = match body.op(site.at) {
+        Op::Call { func, .. } => func,
+        _ => site.at,
+    };
+    match body.op(target) {
+        Op::Attr { base, .. } => match body.op(base) {
+            Op::Local(local) => local.0 == 0,
+            // super().method()
+            Op::Call { .. } => true,
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The locks that every caller holds, as the largest solution: a function starts with all, and loses what some
+/// caller does not hold.
+pub(super) fn at_entry(project: &Project, contexts: &Contexts, summaries: &mut Summaries) {
+    let functions: Vec<FuncId> = project.function_ids().collect();
+    let mut entry: Vec<Option<LockSet>> = functions.iter().map(|id| start(project, contexts, summaries, *id)).collect();
+    for _ in 0..ROUNDS {
+        let mut changed = false;
+        for id in &functions {
+            let idx = id.0 as usize;
+            if entry[idx].as_ref().is_some_and(LockSet::is_empty) {
+                continue;
+            }
+            let mut meet: Option<LockSet> = None;
+            for site in contexts.callers[idx].iter().filter(|site| counts(project, summaries, site)) {
+                let Some(at_caller) = entry[site.caller.0 as usize].clone() else { continue };
+                let inside = local_locks(summaries, site);
+                let here = at_caller.union(&inside);
+                meet = Some(match meet {
+                    None => here,
+                    Some(before) => before.intersection(&here),
+                });
+            }
+            if meet.is_some() && meet != entry[idx] {
+                entry[idx] = meet;
+                changed = true;
+            }
+        }
+        if !changed {
+            break;
+        }
+    }
+    for (function, locks) in summaries.functions.iter_mut().zip(entry) {
+        function.entry = locks.unwrap_or_default();
+    }
+}
+
+fn local_locks(summaries: &Summaries, site: &CallSite) -> LockSet {
+    let held = &summaries.functions[site.caller.0 as usize].held;
+    held.iter().filter(|held| held.first <= site.at.0 && site.at.0 < held.end).map(|held| held.lock).collect()
+}
+
+/// Callers at import and while the object is made say nothing of later ones.
+fn counts(project: &Project, summaries: &Summaries, site: &CallSite) -> bool {
+    let caller = project.function(site.caller);
+    let importing = matches!(caller.kind, FunctionKind::Module | FunctionKind::ClassBody);
+    let making = summaries.functions[site.caller.0 as usize].init_only && on_self(project, site);
+    !importing && !making && site.caller != site.callee
+}
+
+/// `Some(empty)` where nothing can be held on entry; `None` ("all") where the callers decide.
+fn start(project: &Project, contexts: &Contexts, summaries: &Summaries, id: FuncId) -> Option<LockSet> {
+    let function = project.function(id);
+    let callers = &contexts.callers[id.0 as usize];
+    let free = function.kind != FunctionKind::Def && function.kind != FunctionKind::Lambda
+        || contexts.is_reached_by_itself(id)
+        || function.name.is_special()
+        || callers.iter().any(|site| site.as_value || site.guessed)
+        || !callers.iter().any(|site| counts(project, summaries, site));
+    free.then(LockSet::default)
+}
+
+impl Contexts {
+    /// Is the function itself where a thread, task or hook enters (outside callers aside)?
+    #[must_use]
+    pub fn is_reached_by_itself(&self, id: FuncId) -> bool {
+        self.groups.iter().any(|group| {
+            !matches!(group.kind, EntryKind::Api | EntryKind::AsyncApi | EntryKind::Main)
+                && group.entries.iter().any(|entry| entry.func == id)
+        })
+    }
+}

@@ -1,0 +1,1 @@
+"""The server of a small graph memory, as raceproof's example."""
