@@ -14,10 +14,8 @@ const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[];
 const LONG_FILES: &[(&str, &str)] = &[];
 
 /// The stages of `check`, first to last. A module may use its own stage and those before it.
-const STAGES: &[&str] = &[
-    "name", "body", "source", "project", "types", "contexts", "summary", "analysis", "fix",
-    "rules", "suppress",
-];
+const STAGES: &[&str] =
+    &["name", "body", "source", "project", "types", "contexts", "summary", "analysis", "fix", "rules", "suppress"];
 
 /// Which of our crates a crate may use.
 fn may_use(name: &str) -> &'static [&'static str] {
@@ -31,9 +29,7 @@ fn may_use(name: &str) -> &'static [&'static str] {
 }
 
 fn manifest(path: &str) -> toml::Table {
-    tree::read(path)
-        .parse()
-        .unwrap_or_else(|cause| panic!("{path}: {cause}"))
+    tree::read(path).parse().unwrap_or_else(|cause| panic!("{path}: {cause}"))
 }
 
 fn manifests() -> Vec<(String, toml::Table)> {
@@ -41,10 +37,7 @@ fn manifests() -> Vec<(String, toml::Table)> {
     paths.extend(["tests/Cargo.toml".to_owned(), "xtask/Cargo.toml".to_owned()]);
     let named = paths.into_iter().map(|path| {
         let manifest = manifest(&path);
-        let name = manifest["package"]["name"]
-            .as_str()
-            .expect("a name")
-            .to_owned();
+        let name = manifest["package"]["name"].as_str().expect("a name").to_owned();
         (name, manifest)
     });
     named.collect()
@@ -52,9 +45,7 @@ fn manifests() -> Vec<(String, toml::Table)> {
 
 fn dependencies(manifest: &toml::Table) -> Vec<String> {
     let tables = ["dependencies", "dev-dependencies", "build-dependencies"];
-    let tables = tables
-        .iter()
-        .filter_map(|name| manifest.get(*name)?.as_table());
+    let tables = tables.iter().filter_map(|name| manifest.get(*name)?.as_table());
     tables.flat_map(|table| table.keys().cloned()).collect()
 }
 
@@ -68,16 +59,11 @@ fn sources(folder: &str) -> Vec<Source> {
     let read = |path: String| {
         let text = tree::read(&path);
         let product = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or("");
-        let code = product
-            .lines()
-            .map(|line| match line.trim_start().starts_with("//") {
-                true => String::new(),
-                false => line.to_owned(),
-            });
-        Source {
-            code: code.collect(),
-            path,
-        }
+        let code = product.lines().map(|line| match line.trim_start().starts_with("//") {
+            true => String::new(),
+            false => line.to_owned(),
+        });
+        Source { code: code.collect(), path }
     };
     tree::files(folder, ".rs").into_iter().map(read).collect()
 }
@@ -110,10 +96,7 @@ fn crates_import_only_downwards() {
     let manifests = manifests();
     let ours: Vec<&String> = manifests.iter().map(|(name, _)| name).collect();
     for (name, manifest) in &manifests {
-        for other in dependencies(manifest)
-            .iter()
-            .filter(|other| ours.contains(other))
-        {
+        for other in dependencies(manifest).iter().filter(|other| ours.contains(other)) {
             assert!(
                 may_use(name).contains(&other.as_str()),
                 "`{name}` may not use `{other}`: see docs/ARCHITECTURE.md"
@@ -128,9 +111,7 @@ fn every_crate_forbids_unsafe_and_takes_the_lints_of_the_workspace() {
     let lints = &workspace["workspace"]["lints"]["rust"];
     assert_eq!(lints["unsafe_code"].as_str(), Some("forbid"));
     for (name, manifest) in manifests() {
-        let takes = manifest
-            .get("lints")
-            .and_then(|lints| lints.get("workspace"));
+        let takes = manifest.get("lints").and_then(|lints| lints.get("workspace"));
         assert_eq!(takes.and_then(toml::Value::as_bool), Some(true), "`{name}`");
     }
 }
@@ -138,53 +119,21 @@ fn every_crate_forbids_unsafe_and_takes_the_lints_of_the_workspace() {
 #[test]
 fn the_parser_is_named_behind_one_door_and_pinned() {
     let allowed = ["crates/check/src/source/", "crates/check/src/types"];
-    let found = named(
-        "crates",
-        &[
-            "ruff_python",
-            "ruff_text",
-            "ruff_source",
-            "ruff_index",
-            "rustpython_",
-        ],
-        &allowed,
-    );
-    assert!(
-        found.is_empty(),
-        "the parser is named outside check/src/source:\n{}",
-        found.join("\n")
-    );
+    let found = named("crates", &["ruff_python", "ruff_text", "ruff_source", "ruff_index", "rustpython_"], &allowed);
+    assert!(found.is_empty(), "the parser is named outside check/src/source:\n{}", found.join("\n"));
     let workspace = manifest("Cargo.toml");
-    let dependencies = workspace["workspace"]["dependencies"]
-        .as_table()
-        .expect("a table");
-    for (name, version) in dependencies
-        .iter()
-        .filter(|(name, _)| name.starts_with("ruff_"))
-    {
-        let version = version
-            .as_str()
-            .or_else(|| version.get("version")?.as_str());
-        assert!(
-            version.is_some_and(|version| version.starts_with('=')),
-            "`{name}` is not pinned"
-        );
+    let dependencies = workspace["workspace"]["dependencies"].as_table().expect("a table");
+    for (name, version) in dependencies.iter().filter(|(name, _)| name.starts_with("ruff_")) {
+        let version = version.as_str().or_else(|| version.get("version")?.as_str());
+        assert!(version.is_some_and(|version| version.starts_with('=')), "`{name}` is not pinned");
     }
 }
 
 #[test]
 fn serialisation_stays_at_the_edge() {
-    let allowed = [
-        "crates/report/",
-        "crates/cli/src/config",
-        "crates/cli/src/baseline",
-    ];
+    let allowed = ["crates/report/", "crates/cli/src/config", "crates/cli/src/baseline"];
     let found = named("crates", &["serde", "serde_json", "toml"], &allowed);
-    assert!(
-        found.is_empty(),
-        "serde outside report and cli's readers:\n{}",
-        found.join("\n")
-    );
+    assert!(found.is_empty(), "serde outside report and cli's readers:\n{}", found.join("\n"));
 }
 
 #[test]
@@ -206,30 +155,16 @@ fn analysis_touches_no_file_clock_environment_or_process() {
     ];
     for folder in ["crates/facts/src", "crates/report/src", "crates/check/src"] {
         let found = named(folder, &words, &[]);
-        assert!(
-            found.is_empty(),
-            "only cli touches the world outside:\n{}",
-            found.join("\n")
-        );
+        assert!(found.is_empty(), "only cli touches the world outside:\n{}", found.join("\n"));
     }
 }
 
 #[test]
 fn threads_start_where_files_are_read_and_nowhere_else() {
-    let words = [
-        "rayon",
-        "par_iter",
-        "into_par_iter",
-        "std::thread",
-        "thread::spawn",
-    ];
+    let words = ["rayon", "par_iter", "into_par_iter", "std::thread", "thread::spawn"];
     for folder in ["crates/facts/src", "crates/report/src", "crates/check/src"] {
         let found = named(folder, &words, &["crates/check/src/source/"]);
-        assert!(
-            found.is_empty(),
-            "threads outside check/src/source:\n{}",
-            found.join("\n")
-        );
+        assert!(found.is_empty(), "threads outside check/src/source:\n{}", found.join("\n"));
     }
 }
 
@@ -243,10 +178,7 @@ fn imported(code: &str) -> Vec<String> {
             None => vec![rest],
         };
         let name = |head: &str| -> String {
-            head.trim_start()
-                .chars()
-                .take_while(|c| c.is_alphanumeric() || *c == '_')
-                .collect()
+            head.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
         };
         modules.extend(heads.into_iter().map(name));
     }
@@ -278,14 +210,8 @@ fn top_level(group: &str) -> Vec<&str> {
 
 #[test]
 fn imports_are_read() {
-    assert_eq!(
-        imported("use crate::{body::{A, B}, name, Options};"),
-        ["body", "name"]
-    );
-    assert_eq!(
-        imported("use crate::body::Body; crate::types::x()"),
-        ["body", "types"]
-    );
+    assert_eq!(imported("use crate::{body::{A, B}, name, Options};"), ["body", "name"]);
+    assert_eq!(imported("use crate::body::Body; crate::types::x()"), ["body", "types"]);
 }
 
 #[test]
@@ -295,18 +221,12 @@ fn stages_of_check_import_only_earlier_stages() {
     let mut wrong = Vec::new();
     for source in sources(folder) {
         let below = source.path.strip_prefix(folder).expect("below");
-        let stage = below
-            .split('/')
-            .next()
-            .unwrap_or("")
-            .trim_end_matches(".rs");
+        let stage = below.split('/').next().unwrap_or("").trim_end_matches(".rs");
         if stage == "lib" {
             continue;
         }
         let Some(mine) = rank(stage) else {
-            wrong.push(format!(
-                "`{stage}` is no stage: give it a place in tests/architecture.rs"
-            ));
+            wrong.push(format!("`{stage}` is no stage: give it a place in tests/architecture.rs"));
             continue;
         };
         for other in imported(&source.code.join("\n")) {
@@ -320,31 +240,21 @@ fn stages_of_check_import_only_earlier_stages() {
 }
 
 fn all_sources() -> Vec<String> {
-    ["crates", "tests", "xtask"]
-        .iter()
-        .flat_map(|folder| tree::files(folder, ".rs"))
-        .collect()
+    ["crates", "tests", "xtask"].iter().flat_map(|folder| tree::files(folder, ".rs")).collect()
 }
 
 #[test]
 fn every_file_opens_with_what_it_promises() {
     for path in all_sources() {
         let text = tree::read(&path);
-        assert!(
-            text.starts_with("//! "),
-            "{path}: a module opens with `//!`: see docs/STYLE.md"
-        );
+        assert!(text.starts_with("//! "), "{path}: a module opens with `//!`: see docs/STYLE.md");
     }
 }
 
 #[test]
 fn no_module_is_named_after_nothing() {
     for path in all_sources() {
-        let stem = path
-            .rsplit('/')
-            .next()
-            .unwrap_or("")
-            .trim_end_matches(".rs");
+        let stem = path.rsplit('/').next().unwrap_or("").trim_end_matches(".rs");
         let is_vague = ["utils", "util", "common", "helpers", "core", "misc"].contains(&stem);
         assert!(!is_vague, "{path}: name it after what it does");
     }
@@ -358,11 +268,7 @@ fn files_and_functions_stay_short() {
         let text = tree::read(&path);
         let lines: Vec<&str> = text.lines().collect();
         let is_rule = path.starts_with("crates/check/src/rules/") && !path.ends_with("/mod.rs");
-        let max = if is_rule {
-            RULE_LINES_MAX
-        } else {
-            FILE_LINES_MAX
-        };
+        let max = if is_rule { RULE_LINES_MAX } else { FILE_LINES_MAX };
         if lines.len() > max {
             long_files.push(path.clone());
             if !LONG_FILES.iter().any(|(file, _)| *file == path) {
@@ -373,13 +279,8 @@ fn files_and_functions_stay_short() {
             if n <= FUNCTION_LINES_MAX {
                 continue;
             }
-            if !LONG_FUNCTIONS
-                .iter()
-                .any(|(file, other, _)| *file == path && *other == name)
-            {
-                wrong.push(format!(
-                    "{path}:{line}: `{name}` has {n} lines, of at most {FUNCTION_LINES_MAX}"
-                ));
+            if !LONG_FUNCTIONS.iter().any(|(file, other, _)| *file == path && *other == name) {
+                wrong.push(format!("{path}:{line}: `{name}` has {n} lines, of at most {FUNCTION_LINES_MAX}"));
             }
             long_functions.push((path.clone(), name));
         }
@@ -390,13 +291,8 @@ fn files_and_functions_stay_short() {
         }
     }
     for (file, name, _) in LONG_FUNCTIONS {
-        if !long_functions
-            .iter()
-            .any(|(path, other)| path == file && other == name)
-        {
-            wrong.push(format!(
-                "{file}: `{name}` is short again; take it off the list"
-            ));
+        if !long_functions.iter().any(|(path, other)| path == file && other == name) {
+            wrong.push(format!("{file}: `{name}` is short again; take it off the list"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -415,14 +311,9 @@ fn functions(lines: &[&str]) -> Vec<(String, usize, usize)> {
         let Some(signature) = rest.strip_prefix("fn ") else {
             continue;
         };
-        let name: String = signature
-            .chars()
-            .take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect();
+        let name: String = signature.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         let close = format!("{}}}", &line[..line.len() - code.len()]);
-        let ends = |line: &&&str| {
-            **line == close.as_str() || (line.ends_with(';') && line.starts_with(code))
-        };
+        let ends = |line: &&&str| **line == close.as_str() || (line.ends_with(';') && line.starts_with(code));
         if let Some(n) = lines[begin..].iter().position(|line| ends(&line)) {
             found.push((name, begin + 1, n + 1));
         }

@@ -103,20 +103,14 @@ impl Folder {
     /// `check --format json`, and what it found.
     fn check(&self, words: &str) -> (i32, Vec<Value>) {
         let ran = self.run(&format!("check --format json {words}"));
-        let page: Value = serde_json::from_str(&ran.out)
-            .unwrap_or_else(|cause| panic!("{cause}: {}{}", ran.out, ran.err));
-        (
-            ran.code,
-            page["findings"].as_array().expect("a list").clone(),
-        )
+        let page: Value =
+            serde_json::from_str(&ran.out).unwrap_or_else(|cause| panic!("{cause}: {}{}", ran.out, ran.err));
+        (ran.code, page["findings"].as_array().expect("a list").clone())
     }
 }
 
 fn texts<'v>(findings: &'v [Value], key: &str) -> Vec<&'v str> {
-    findings
-        .iter()
-        .map(|finding| finding[key].as_str().unwrap_or(""))
-        .collect()
+    findings.iter().map(|finding| finding[key].as_str().unwrap_or("")).collect()
 }
 
 #[test]
@@ -134,20 +128,11 @@ fn exit_codes_tell_clean_findings_and_failure_apart() {
 fn an_error_says_what_and_what_to_do() {
     let folder = Folder::new(&[]);
     let ran = folder.run("check absent.py");
-    assert!(
-        ran.err
-            .starts_with("error: cannot look at `absent.py`\n because: "),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.starts_with("error: cannot look at `absent.py`\n because: "), "{}", ran.err);
     assert!(ran.err.contains("\n help: "), "{}", ran.err);
     let ran = folder.run("explain unlocked-incremnet");
     assert_eq!(ran.code, 2);
-    assert!(
-        ran.err.contains("did you mean `unlocked-increment`?"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("did you mean `unlocked-increment`?"), "{}", ran.err);
 }
 
 #[test]
@@ -184,11 +169,7 @@ fn json_keeps_its_contract() {
     assert_eq!(finding["line"], 8);
     assert_eq!(finding["symbol"], "work");
     assert_eq!(finding["place"], "hits");
-    assert_eq!(
-        ran.out,
-        folder.run("check --format json pkg").out,
-        "same input, same bytes"
-    );
+    assert_eq!(ran.out, folder.run("check --format json pkg").out, "same input, same bytes");
 }
 
 #[test]
@@ -197,11 +178,7 @@ fn every_format_is_written_and_goes_to_a_file_if_asked() {
     for format in ["text", "json", "sarif", "github", "html"] {
         let ran = folder.run(&format!("check --format {format} --quiet"));
         assert_eq!(ran.code, 1, "{format}");
-        assert!(
-            ran.out.contains("unlocked-increment"),
-            "{format}: {}",
-            ran.out
-        );
+        assert!(ran.out.contains("unlocked-increment"), "{format}: {}", ran.out);
         let to_file = folder.run(&format!("check --format {format} --quiet --output out.txt"));
         assert_eq!(to_file.out, "");
         assert_eq!(folder.read("out.txt"), ran.out, "{format}");
@@ -229,29 +206,20 @@ fn rules_are_selected_and_ignored_by_name_code_and_beginning() {
 fn the_configuration_is_the_nearest_and_raceproof_toml_wins() {
     let folder = Folder::new(&[
         ("a/bad.py", LOST_UPDATE),
-        (
-            "pyproject.toml",
-            "[project]\nname = \"x\"\n[tool.raceproof]\nignore = [\"RP2\"]\n",
-        ),
+        ("pyproject.toml", "[project]\nname = \"x\"\n[tool.raceproof]\nignore = [\"RP2\"]\n"),
     ]);
     assert_eq!(folder.run("check a").code, 0);
     assert_eq!(folder.run("check --isolated a").code, 1);
     folder.write("raceproof.toml", b"confidence = \"low\"\n");
     assert_eq!(folder.run("check a").code, 1);
-    folder.write(
-        "a/raceproof.toml",
-        b"per-path-ignores = { \"bad.py\" = [\"unlocked-increment\"] }\n",
-    );
+    folder.write("a/raceproof.toml", b"per-path-ignores = { \"bad.py\" = [\"unlocked-increment\"] }\n");
     assert_eq!(folder.run("check a").code, 0);
     assert_eq!(folder.run("check --config raceproof.toml a").code, 1);
 }
 
 #[test]
 fn a_mistake_in_the_configuration_is_placed() {
-    let folder = Folder::new(&[
-        ("pyproject.toml", "[tool.raceproof]\nexlude = []\n"),
-        ("a.py", ""),
-    ]);
+    let folder = Folder::new(&[("pyproject.toml", "[tool.raceproof]\nexlude = []\n"), ("a.py", "")]);
     let ran = folder.run("check");
     assert_eq!(ran.code, 2);
     let expected = "error: pyproject.toml:2:1 holds an unknown key, `exlude`\n help: did you mean `exclude`?\n";
@@ -271,17 +239,9 @@ fn files_are_left_out_by_gitignore_by_configuration_and_by_custom() {
         ("src/build/e.py", LOST_UPDATE),
     ]);
     let (_, findings) = folder.check("");
-    assert_eq!(
-        texts(&findings, "path"),
-        ["src/build/e.py"],
-        "a package named build is code"
-    );
+    assert_eq!(texts(&findings, "path"), ["src/build/e.py"], "a package named build is code");
     let (_, findings) = folder.check("generated/a.py vendor/d.py");
-    assert_eq!(
-        texts(&findings, "path"),
-        ["generated/a.py", "vendor/d.py"],
-        "named is wanted"
-    );
+    assert_eq!(texts(&findings, "path"), ["generated/a.py", "vendor/d.py"], "named is wanted");
     let (_, findings) = folder.check(".venv/lib/site-packages");
     assert_eq!(texts(&findings, "path"), [".venv/lib/site-packages/b.py"]);
 }
@@ -289,26 +249,14 @@ fn files_are_left_out_by_gitignore_by_configuration_and_by_custom() {
 #[test]
 fn a_baseline_hides_what_is_known_and_says_what_is_gone() {
     let folder = Folder::new(&[("bad.py", LOST_UPDATE)]);
-    assert_eq!(
-        folder
-            .run("check --write-baseline --baseline known.json")
-            .code,
-        0
-    );
+    assert_eq!(folder.run("check --write-baseline --baseline known.json").code, 0);
     let known = folder.read("known.json");
-    assert!(
-        known.contains("\"rule\": \"unlocked-increment\""),
-        "{known}"
-    );
+    assert!(known.contains("\"rule\": \"unlocked-increment\""), "{known}");
     let moved = format!("# a line more\n\n{LOST_UPDATE}");
     folder.write("bad.py", moved.as_bytes());
     let ran = folder.run("check --baseline known.json");
     assert_eq!(ran.code, 0, "{}", ran.out);
-    assert!(
-        ran.err.contains("1 known finding hidden by the baseline"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("1 known finding hidden by the baseline"), "{}", ran.err);
     folder.write("new.py", LOST_UPDATE.replace("hits", "misses").as_bytes());
     let (code, findings) = folder.check("--baseline known.json");
     assert_eq!((code, texts(&findings, "path")), (1, vec!["new.py"]));
@@ -323,26 +271,16 @@ fn fix_repairs_keeps_comments_and_is_idempotent() {
     let folder = Folder::new(&[("lazy.py", LAZY)]);
     let before = folder.run("fix --diff");
     assert_eq!(before.code, 1);
-    assert!(
-        before.out.starts_with("--- lazy.py\n+++ lazy.py\n@@ "),
-        "{}",
-        before.out
-    );
+    assert!(before.out.starts_with("--- lazy.py\n+++ lazy.py\n@@ "), "{}", before.out);
     assert_eq!(folder.read("lazy.py"), LAZY, "a diff writes nothing");
     let ran = folder.run("fix");
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     let fixed = folder.read("lazy.py");
-    assert!(
-        fixed.contains("# the only one") && fixed.contains("with "),
-        "{fixed}"
-    );
+    assert!(fixed.contains("# the only one") && fixed.contains("with "), "{fixed}");
     assert_eq!(folder.check("").0, 0);
     assert_eq!(folder.run("fix").code, 0);
     assert_eq!(folder.read("lazy.py"), fixed);
-    let left: Vec<_> = fs::read_dir(folder.0.path())
-        .expect("a folder")
-        .flatten()
-        .collect();
+    let left: Vec<_> = fs::read_dir(folder.0.path()).expect("a folder").flatten().collect();
     assert_eq!(left.len(), 1, "no temporary file is left: {left:?}");
 }
 
@@ -359,20 +297,10 @@ fn fix_keeps_permissions_line_endings_marks_and_links() {
     let ran = folder.run("fix link.py");
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
     let fixed = folder.read("real/lazy.py");
-    assert!(
-        fixed.starts_with('\u{feff}') && fixed.contains("with "),
-        "{fixed}"
-    );
+    assert!(fixed.starts_with('\u{feff}') && fixed.contains("with "), "{fixed}");
     assert_eq!(fixed.matches('\n').count(), fixed.matches("\r\n").count());
-    assert_eq!(
-        fs::metadata(&real).expect("a file").permissions().mode() & 0o777,
-        0o755
-    );
-    assert!(
-        fs::symlink_metadata(folder.path("link.py"))
-            .expect("a link")
-            .is_symlink()
-    );
+    assert_eq!(fs::metadata(&real).expect("a file").permissions().mode() & 0o777, 0o755);
+    assert!(fs::symlink_metadata(folder.path("link.py")).expect("a link").is_symlink());
 }
 
 #[test]
@@ -380,10 +308,7 @@ fn fix_does_not_rewrite_other_encodings_and_says_so() {
     let folder = Folder::new(&[]);
     let text = LAZY.replace("the only one", "\u{e9}");
     let mut bytes = b"# coding: latin-1\n".to_vec();
-    bytes.extend(
-        text.chars()
-            .map(|c| u8::try_from(u32::from(c)).expect("latin-1")),
-    );
+    bytes.extend(text.chars().map(|c| u8::try_from(u32::from(c)).expect("latin-1")));
     folder.write("lazy.py", &bytes);
     let ran = folder.run("fix");
     assert_eq!(ran.code, 1);
@@ -393,23 +318,12 @@ fn fix_does_not_rewrite_other_encodings_and_says_so() {
 
 #[test]
 fn suppression_needs_a_reason_and_must_be_used() {
-    let allowed = LOST_UPDATE.replace(
-        "+= 1",
-        "+= 1  # raceproof: allow[unlocked-increment] a rough number will do",
-    );
+    let allowed = LOST_UPDATE.replace("+= 1", "+= 1  # raceproof: allow[unlocked-increment] a rough number will do");
     let folder = Folder::new(&[("a.py", &allowed)]);
     assert_eq!(folder.run("check").code, 0, "{}", folder.run("check").out);
-    folder.write(
-        "a.py",
-        LOST_UPDATE
-            .replace("+= 1", "+= 1  # raceproof: allow[unlocked-increment]")
-            .as_bytes(),
-    );
+    folder.write("a.py", LOST_UPDATE.replace("+= 1", "+= 1  # raceproof: allow[unlocked-increment]").as_bytes());
     assert_eq!(folder.run("check").code, 1, "a reason is missing");
-    folder.write(
-        "a.py",
-        b"x = 1  # raceproof: allow[unlocked-increment] it never raced\n",
-    );
+    folder.write("a.py", b"x = 1  # raceproof: allow[unlocked-increment] it never raced\n");
     assert_eq!(folder.run("check").code, 1, "nothing is suppressed");
 }
 
@@ -429,24 +343,14 @@ fn an_empty_tree_and_notebooks_are_said() {
 
 #[test]
 fn what_cannot_be_read_or_parsed_is_one_finding_each() {
-    let folder = Folder::new(&[
-        ("good.py", LOST_UPDATE),
-        ("syntax.py", "def f(:\n  return\n"),
-    ]);
+    let folder = Folder::new(&[("good.py", LOST_UPDATE), ("syntax.py", "def f(:\n  return\n")]);
     folder.write("bytes.py", b"x = '\xff\xfe'\n");
     folder.write("unknown.py", b"# coding: no-such-encoding\n");
     folder.write("nul.py", b"x = 1\0\n");
     let large = fs::File::create(folder.path("large.py")).expect("a file");
     large.set_len(33 * 1024 * 1024).expect("a sparse file");
     let (code, findings) = folder.check("");
-    let paths = [
-        "bytes.py",
-        "good.py",
-        "large.py",
-        "nul.py",
-        "syntax.py",
-        "unknown.py",
-    ];
+    let paths = ["bytes.py", "good.py", "large.py", "nul.py", "syntax.py", "unknown.py"];
     assert_eq!((code, texts(&findings, "path")), (1, paths.to_vec()));
 }
 
@@ -477,40 +381,24 @@ fn odd_encodings_are_read_as_python_reads_them() {
     folder.write("latin.py", &latin);
     let (_, findings) = folder.check("");
     assert_eq!(texts(&findings, "path"), ["latin.py", "marked.py"]);
-    assert_eq!(
-        (&findings[0]["line"], &findings[1]["line"]),
-        (&Value::from(11), &Value::from(8))
-    );
+    assert_eq!((&findings[0]["line"], &findings[1]["line"]), (&Value::from(11), &Value::from(8)));
 }
 
 #[test]
 fn deep_nesting_ends() {
     let n = 20_000;
     let folder = Folder::new(&[("good.py", LOST_UPDATE)]);
-    folder.write(
-        "brackets.py",
-        format!("x = {}{}\n", "[".repeat(n), "]".repeat(n)).as_bytes(),
-    );
+    folder.write("brackets.py", format!("x = {}{}\n", "[".repeat(n), "]".repeat(n)).as_bytes());
     folder.write("sums.py", format!("x = 1{}\n", " + 1".repeat(n)).as_bytes());
     folder.write("dots.py", format!("x = a{}\n", ".b".repeat(n)).as_bytes());
     folder.write("nots.py", format!("x = {}1\n", "not ".repeat(n)).as_bytes());
-    let blocks: String = (0..200)
-        .map(|depth| format!("{}if x:\n", " ".repeat(depth)))
-        .collect();
-    folder.write(
-        "blocks.py",
-        format!("{blocks}{}pass\n", " ".repeat(200)).as_bytes(),
-    );
-    let chain: String = (0..n / 10)
-        .map(|idx| format!("elif x == {idx}:\n    y = {idx}\n"))
-        .collect();
+    let blocks: String = (0..200).map(|depth| format!("{}if x:\n", " ".repeat(depth))).collect();
+    folder.write("blocks.py", format!("{blocks}{}pass\n", " ".repeat(200)).as_bytes());
+    let chain: String = (0..n / 10).map(|idx| format!("elif x == {idx}:\n    y = {idx}\n")).collect();
     folder.write("chain.py", format!("if x:\n    pass\n{chain}").as_bytes());
     let (code, findings) = folder.check("");
     assert_eq!(code, 1);
-    assert!(
-        texts(&findings, "path").contains(&"good.py"),
-        "the rest is still checked"
-    );
+    assert!(texts(&findings, "path").contains(&"good.py"), "the rest is still checked");
 }
 
 #[test]
@@ -520,13 +408,9 @@ fn a_large_generated_file_is_checked() {
     let mut idx = 0;
     while text.len() < 10 * 1024 * 1024 {
         idx += 1;
-        text.push_str(&format!(
-            "TABLE['key_{idx}'] = [{idx}, 'value {idx}', (1, 2, 3)]\n"
-        ));
+        text.push_str(&format!("TABLE['key_{idx}'] = [{idx}, 'value {idx}', (1, 2, 3)]\n"));
         if idx % 100 == 0 {
-            text.push_str(&format!(
-                "def make_{idx}(a):\n    return TABLE['key_{idx}'][0] + a\n"
-            ));
+            text.push_str(&format!("def make_{idx}(a):\n    return TABLE['key_{idx}'][0] + a\n"));
         }
     }
     folder.write("generated.py", text.as_bytes());
@@ -542,11 +426,7 @@ fn rules_are_listed_and_explained() {
     assert_eq!(list.code, 0);
     assert_eq!(list.out.lines().count(), check::rules().count());
     let page = folder.run("explain RP201");
-    assert!(
-        page.out.starts_with("# unlocked-increment (RP201)\n"),
-        "{}",
-        page.out
-    );
+    assert!(page.out.starts_with("# unlocked-increment (RP201)\n"), "{}", page.out);
     assert_eq!(page.out, folder.run("explain unlocked-increment").out);
 }
 
@@ -554,11 +434,7 @@ fn rules_are_listed_and_explained() {
 fn statistics_count_by_rule() {
     let folder = Folder::new(&[("a.py", LOST_UPDATE), ("b.py", LOST_UPDATE)]);
     let ran = folder.run("check --statistics");
-    assert!(
-        ran.out.contains("     2  RP201  unlocked-increment\n"),
-        "{}",
-        ran.out
-    );
+    assert!(ran.out.contains("     2  RP201  unlocked-increment\n"), "{}", ran.out);
 }
 
 #[test]
@@ -566,10 +442,5 @@ fn nothing_is_coloured_when_piped_unless_asked() {
     let folder = Folder::new(&[("bad.py", LOST_UPDATE)]);
     assert!(!folder.run("check").out.contains('\u{1b}'));
     assert!(folder.run("check --color always").out.contains('\u{1b}'));
-    assert!(
-        !folder
-            .run("check --color always --format json")
-            .out
-            .contains('\u{1b}')
-    );
+    assert!(!folder.run("check --color always --format json").out.contains('\u{1b}'));
 }

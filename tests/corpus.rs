@@ -16,18 +16,9 @@ fn programs_are_found_out_and_repaired_programs_are_not() {
         let [broken, repaired] = &page.projects[..] else {
             panic!("{path}: must hold one program and its repair");
         };
-        assert!(
-            !broken.expected().is_empty(),
-            "{path}: no finding is asked for"
-        );
-        assert!(
-            broken.output.is_some(),
-            "{path}: does not show what `check` says"
-        );
-        assert!(
-            repaired.expected().is_empty(),
-            "{path}: the repaired program must be silent"
-        );
+        assert!(!broken.expected().is_empty(), "{path}: no finding is asked for");
+        assert!(broken.output.is_some(), "{path}: does not show what `check` says");
+        assert!(repaired.expected().is_empty(), "{path}: the repaired program must be silent");
         failures.extend(document::run(&page, Rules::Default));
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));

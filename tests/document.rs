@@ -57,10 +57,7 @@ fn load(project: &Project) -> Files {
 }
 
 fn options(project: &Project, rules: Rules) -> Options {
-    let runtime = project
-        .words
-        .iter()
-        .find_map(|word| word.strip_prefix("runtime="));
+    let runtime = project.words.iter().find_map(|word| word.strip_prefix("runtime="));
     Options {
         runtime: match runtime {
             None | Some("free-threaded") => Runtime::FreeThreaded,
@@ -84,20 +81,12 @@ fn check(files: &Files, options: &Options) -> Vec<Finding> {
 }
 
 fn show(files: &Files, findings: &[Finding]) -> String {
-    let shown = findings
-        .iter()
-        .map(|finding| report::text::finding(files, finding));
+    let shown = findings.iter().map(|finding| report::text::finding(files, finding));
     shown.collect::<Vec<_>>().join("\n")
 }
 
 /// Is each expected finding there, and no other?
-fn compare(
-    page: &Page,
-    project: &Project,
-    files: &Files,
-    findings: &[Finding],
-    failures: &mut Vec<String>,
-) {
+fn compare(page: &Page, project: &Project, files: &Files, findings: &[Finding], failures: &mut Vec<String>) {
     let mut missing = project.expected();
     let mut surplus = Vec::new();
     for finding in findings {
@@ -116,29 +105,14 @@ fn compare(
     }
     let mut text = place(page, project);
     for Expected { path, line, rule } in missing {
-        let file = project
-            .files
-            .iter()
-            .find(|file| file.path == path)
-            .expect("it has the comment");
-        let code = file
-            .text
-            .lines()
-            .nth(line as usize - 1)
-            .unwrap_or("")
-            .trim();
-        let _ = write!(
-            text,
-            "\n   expected {path}:{line} [{rule}], not found: {code}"
-        );
+        let file = project.files.iter().find(|file| file.path == path).expect("it has the comment");
+        let code = file.text.lines().nth(line as usize - 1).unwrap_or("").trim();
+        let _ = write!(text, "\n   expected {path}:{line} [{rule}], not found: {code}");
     }
     for (Expected { path, line, rule }, finding) in surplus {
         let confidence = finding.confidence.as_str();
         let message = &finding.message;
-        let _ = write!(
-            text,
-            "\n   found {path}:{line} [{rule}] ({confidence}), not expected: {message}"
-        );
+        let _ = write!(text, "\n   found {path}:{line} [{rule}] ({confidence}), not expected: {message}");
     }
     failures.push(text);
 }
@@ -147,11 +121,7 @@ fn compare(
 fn repair(page: &Page, project: &Project, rules: Rules, failures: &mut Vec<String>) {
     let mut options = options(project, rules);
     if let Some(names) = &mut options.select {
-        names.extend(
-            check::rules()
-                .filter(|rule| rule.on_by_default)
-                .map(|rule| rule.name),
-        );
+        names.extend(check::rules().filter(|rule| rule.on_by_default).map(|rule| rule.name));
     }
     let wanted = |finding: &Finding| match rules {
         Rules::Only(name) => finding.rule.name == name,
@@ -170,9 +140,7 @@ fn repair(page: &Page, project: &Project, rules: Rules, failures: &mut Vec<Strin
         let path = &outcome.files.get(refused.file).path;
         let (line, rule, reason) = (refused.line, refused.rule, refused.reason);
         let place = place(page, project);
-        failures.push(format!(
-            "{place}\n   fix of {path}:{line} [{rule}] refused: {reason}"
-        ));
+        failures.push(format!("{place}\n   fix of {path}:{line} [{rule}] refused: {reason}"));
     }
 }
 
@@ -193,18 +161,8 @@ fn indented(text: &str) -> String {
 }
 
 fn place(page: &Page, project: &Project) -> String {
-    let files: Vec<&str> = project
-        .files
-        .iter()
-        .map(|file| file.path.as_str())
-        .collect();
-    format!(
-        "{}:{}, under \"{}\", {}:",
-        page.path,
-        project.line,
-        project.heading,
-        files.join(", ")
-    )
+    let files: Vec<&str> = project.files.iter().map(|file| file.path.as_str()).collect();
+    format!("{}:{}, under \"{}\", {}:", page.path, project.line, project.heading, files.join(", "))
 }
 
 fn rewrite(page: &Page, outputs: Vec<(std::ops::Range<usize>, String)>) {

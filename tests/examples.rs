@@ -23,12 +23,7 @@ fn rows() -> Vec<Row> {
 }
 
 fn row(line: &str) -> Option<Row> {
-    let cells: Vec<&str> = line
-        .trim()
-        .trim_matches('|')
-        .split('|')
-        .map(str::trim)
-        .collect();
+    let cells: Vec<&str> = line.trim().trim_matches('|').split('|').map(str::trim).collect();
     let [file, at, place, rule, verdict] = cells[..] else {
         return None;
     };
@@ -74,8 +69,7 @@ fn function_around(text: &str, line: u32) -> std::ops::RangeInclusive<u32> {
             None => return line..=line,
         }
     }
-    let after = (idx + 1..lines.len())
-        .find(|below| is_code(lines[*below]) && indent(lines[*below]) <= inner);
+    let after = (idx + 1..lines.len()).find(|below| is_code(lines[*below]) && indent(lines[*below]) <= inner);
     let number = |idx: usize| u32::try_from(idx).expect("few lines");
     number(idx + 1)..=number(after.unwrap_or(lines.len()))
 }
@@ -89,22 +83,13 @@ fn listed_defects_are_found_and_safe_lookalikes_are_not() {
     let (files, findings) = checked(&tree::files(FOLDER, ".py"));
     let mut failures = Vec::new();
     for row in rows() {
-        let text = files
-            .iter()
-            .find(|(_, file)| file.path == row.file)
-            .map(|(_, file)| file.text.as_str());
+        let text = files.iter().find(|(_, file)| file.path == row.file).map(|(_, file)| file.text.as_str());
         let text = text.unwrap_or_else(|| panic!("{} is listed and not there", row.file));
         let around = function_around(text, row.line);
         let is_here = |span: facts::Span, lines: &std::ops::RangeInclusive<u32>| {
             files.get(span.file).path == row.file && lines.contains(&files.start(span).line)
         };
-        let Row {
-            file,
-            line,
-            place,
-            rule,
-            ..
-        } = &row;
+        let Row { file, line, place, rule, .. } = &row;
         if row.is_defect {
             let found = findings.iter().any(|finding| {
                 let mut spans = finding.related.iter().map(|related| related.span);
@@ -115,9 +100,8 @@ fn listed_defects_are_found_and_safe_lookalikes_are_not() {
             if !found {
                 failures.push(format!("{file}:{line} [{rule}] `{place}` is not found"));
             }
-        } else if let Some(finding) = findings
-            .iter()
-            .find(|finding| is_here(finding.span, &(*line..=*line)) && names(finding, place))
+        } else if let Some(finding) =
+            findings.iter().find(|finding| is_here(finding.span, &(*line..=*line)) && names(finding, place))
         {
             let (rule, message) = (finding.rule.name, &finding.message);
             failures.push(format!("{file}:{line} is safe, but [{rule}]: {message}"));

@@ -67,16 +67,8 @@ impl Project {
                 let Some((_, rules)) = text.split_once("# error:") else {
                     continue;
                 };
-                for rule in rules
-                    .split('[')
-                    .skip(1)
-                    .filter_map(|rest| rest.split(']').next())
-                {
-                    expected.push(Expected {
-                        path: file.path.clone(),
-                        line,
-                        rule: rule.to_owned(),
-                    });
+                for rule in rules.split('[').skip(1).filter_map(|rest| rest.split(']').next()) {
+                    expected.push(Expected { path: file.path.clone(), line, rule: rule.to_owned() });
                 }
             }
         }
@@ -107,10 +99,7 @@ pub fn parse(path: &str, text: String) -> Page {
             while idx < lines.len() && lines[idx] != "```" {
                 idx += 1;
             }
-            let text: String = lines[begin..idx]
-                .iter()
-                .map(|line| format!("{line}\n"))
-                .collect();
+            let text: String = lines[begin..idx].iter().map(|line| format!("{line}\n")).collect();
             is_open = block(&mut page, &heading, mark, text, begin..idx, is_open);
             idx += 1;
         } else if let Some(name) = line.strip_prefix("## ") {
@@ -139,10 +128,7 @@ fn block(
         Some("py") => {
             let (options, paths): (Vec<_>, Vec<_>) = words.partition(|word| word.contains('='));
             let is_named = !paths.is_empty();
-            let path = paths
-                .into_iter()
-                .next()
-                .unwrap_or_else(|| "main.py".to_owned());
+            let path = paths.into_iter().next().unwrap_or_else(|| "main.py".to_owned());
             let file = File { path, text };
             match page.projects.last_mut() {
                 Some(project) if is_open && is_named => project.files.push(file),
@@ -172,29 +158,13 @@ fn blocks_become_projects() {
                 ## Two\n```py a.py runtime=gil\n```\n\n```py b/c.py\ny\n```\nprose\n```py\nz\n```\n";
     let page = parse("p.md", text.to_owned());
     assert_eq!(page.headings, ["One", "Two"]);
-    let paths = |idx: usize| -> Vec<&str> {
-        page.projects[idx]
-            .files
-            .iter()
-            .map(|file| file.path.as_str())
-            .collect()
-    };
+    let paths = |idx: usize| -> Vec<&str> { page.projects[idx].files.iter().map(|file| file.path.as_str()).collect() };
     assert_eq!(page.projects.len(), 3);
     assert_eq!(paths(0), ["main.py"]);
     assert_eq!(paths(1), ["a.py", "b/c.py"]);
     assert_eq!(page.projects[1].words, ["runtime=gil"]);
     assert_eq!(paths(2), ["main.py"]);
     let output = page.projects[0].output.as_ref().expect("output");
-    assert_eq!(
-        (output.text.as_str(), output.lines.clone()),
-        ("found\n", 6..7)
-    );
-    assert_eq!(
-        page.projects[0].expected(),
-        [Expected {
-            path: "main.py".to_owned(),
-            line: 1,
-            rule: "r".to_owned()
-        }]
-    );
+    assert_eq!((output.text.as_str(), output.lines.clone()), ("found\n", 6..7));
+    assert_eq!(page.projects[0].expected(), [Expected { path: "main.py".to_owned(), line: 1, rule: "r".to_owned() }]);
 }

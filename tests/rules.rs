@@ -7,12 +7,7 @@ use crate::page::{self, Page};
 use crate::tree;
 
 const FOLDER: &str = "crates/check/src/rules";
-const HEADINGS: [&str; 4] = [
-    "What is caught",
-    "Why it matters",
-    "What is accepted",
-    "Limits",
-];
+const HEADINGS: [&str; 4] = ["What is caught", "Why it matters", "What is accepted", "Limits"];
 
 /// Rules about the run itself: they have pages, and the run raises them, not a file in the folder.
 const ABOUT_THE_RUN: &str = "RP0";
@@ -42,11 +37,7 @@ fn every_page_is_right() {
         failures.extend(document::run(&page(rule), rules));
     }
     let n = failures.len();
-    assert!(
-        failures.is_empty(),
-        "{n} projects differ\n\n{}\n",
-        failures.join("\n\n")
-    );
+    assert!(failures.is_empty(), "{n} projects differ\n\n{}\n", failures.join("\n\n"));
 }
 
 #[test]
@@ -59,14 +50,8 @@ fn the_list_and_the_folder_hold_the_same_rules() {
             .collect();
         let unlisted: Vec<_> = stems.difference(&listed).collect();
         let absent: Vec<_> = listed.difference(&stems).collect();
-        assert!(
-            unlisted.is_empty(),
-            "not in the list of rules/mod.rs: {unlisted:?} ({ending})"
-        );
-        assert!(
-            absent.is_empty(),
-            "in the list, but not in the folder: {absent:?} ({ending})"
-        );
+        assert!(unlisted.is_empty(), "not in the list of rules/mod.rs: {unlisted:?} ({ending})");
+        assert!(absent.is_empty(), "in the list, but not in the folder: {absent:?} ({ending})");
     }
 }
 
@@ -74,9 +59,7 @@ fn the_list_and_the_folder_hold_the_same_rules() {
 fn stems(ending: &str) -> BTreeSet<String> {
     let paths = tree::files(FOLDER, ending).into_iter();
     let stem = |path: String| {
-        let name = path
-            .strip_prefix(&format!("{FOLDER}/"))?
-            .strip_suffix(ending)?;
+        let name = path.strip_prefix(&format!("{FOLDER}/"))?.strip_suffix(ending)?;
         (name != "mod").then(|| name.to_owned())
     };
     paths.filter_map(stem).collect()
@@ -85,27 +68,17 @@ fn stems(ending: &str) -> BTreeSet<String> {
 #[test]
 fn names_and_codes_are_well_formed_unique_and_sorted() {
     let codes: Vec<&str> = check::rules().map(|rule| rule.code).collect();
-    assert!(
-        codes.is_sorted_by(|a, b| a < b),
-        "sorted by code, each once: {codes:?}"
-    );
+    assert!(codes.is_sorted_by(|a, b| a < b), "sorted by code, each once: {codes:?}");
     let names: BTreeSet<&str> = check::rules().map(|rule| rule.name).collect();
     assert_eq!(names.len(), codes.len(), "a name is used twice");
     for rule in check::rules() {
         let digits = rule.code.strip_prefix("RP").unwrap_or("");
         let is_code = digits.len() == 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
         assert!(is_code, "`{}` is not RP and three digits", rule.code);
-        let is_name = rule
-            .name
-            .bytes()
-            .all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+        let is_name = rule.name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
         assert!(is_name, "`{}` is not lower case with dashes", rule.name);
         let summary = rule.summary;
-        assert!(
-            !summary.ends_with('.') && !summary.contains('\n'),
-            "{}: {summary}",
-            rule.name
-        );
+        assert!(!summary.ends_with('.') && !summary.contains('\n'), "{}: {summary}", rule.name);
     }
 }
 
@@ -116,16 +89,10 @@ fn every_page_has_the_fixed_shape() {
         let page = page(rule);
         let title = format!("# {} ({})", rule.name, rule.code);
         if page.title != title {
-            failures.push(format!(
-                "{}: begins `{}`, not `{title}`",
-                page.path, page.title
-            ));
+            failures.push(format!("{}: begins `{}`, not `{title}`", page.path, page.title));
         }
         if page.headings != HEADINGS {
-            failures.push(format!(
-                "{}: has the headings {:?}",
-                page.path, page.headings
-            ));
+            failures.push(format!("{}: has the headings {:?}", page.path, page.headings));
         }
         let mut caught = 0;
         for project in &page.projects {

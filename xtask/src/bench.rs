@@ -29,13 +29,7 @@ struct Cost {
 
 /// `cargo xtask bench`.
 pub fn run(trees: &[PathBuf], runs: u32) -> Result<(), String> {
-    run_command(&mut cargo(&[
-        "build",
-        "--release",
-        "--locked",
-        "--package",
-        "cli",
-    ]))?;
+    run_command(&mut cargo(&["build", "--release", "--locked", "--package", "cli"]))?;
     let tools = tools();
     for tree in trees {
         if !tree.is_dir() {
@@ -54,31 +48,14 @@ fn tools() -> Vec<Tool> {
         after: &[],
     };
     let peers = [
-        (
-            "ruff",
-            &[
-                "check",
-                "--select",
-                "ALL",
-                "--no-cache",
-                "--isolated",
-                "--quiet",
-                "--exit-zero",
-            ][..],
-            &[][..],
-        ),
+        ("ruff", &["check", "--select", "ALL", "--no-cache", "--isolated", "--quiet", "--exit-zero"][..], &[][..]),
         ("thread-safety", &[], &[]),
         ("threadcheck", &[], &[]),
     ];
     let mut tools = vec![ours];
     for (name, before, after) in peers {
         if is_there(name, &["--help"]) {
-            tools.push(Tool {
-                name,
-                program: PathBuf::from(name),
-                before,
-                after,
-            });
+            tools.push(Tool { name, program: PathBuf::from(name), before, after });
         } else {
             println!("`{name}` is not installed: left out");
         }
@@ -88,18 +65,13 @@ fn tools() -> Vec<Tool> {
 
 fn measure(tree: &Path, tools: &[Tool], runs: u32) {
     println!("\n{} ({} lines)", tree.display(), lines(tree));
-    println!(
-        "| tool | wall (s) | peak (MiB) | time against raceproof | memory against raceproof |"
-    );
+    println!("| tool | wall (s) | peak (MiB) | time against raceproof | memory against raceproof |");
     println!("|---|---|---|---|---|");
     let mut ours = None;
     for tool in tools {
         let costs: Vec<Cost> = (0..runs).filter_map(|_| cost(tool, tree)).collect();
         let Some(best) = costs.into_iter().min_by_key(|cost| cost.wall) else {
-            println!(
-                "| {} | did not end in {RUN_S_MAX} s, or did not start | | | |",
-                tool.name
-            );
+            println!("| {} | did not end in {RUN_S_MAX} s, or did not start | | | |", tool.name);
             continue;
         };
         let first = *ours.get_or_insert(best);
@@ -132,10 +104,7 @@ fn cost(tool: &Tool, tree: &Path) -> Option<Cost> {
     let mut peak_kib = 0;
     loop {
         if child.try_wait().ok()?.is_some() {
-            return Some(Cost {
-                wall: started.elapsed(),
-                peak_kib,
-            });
+            return Some(Cost { wall: started.elapsed(), peak_kib });
         }
         peak_kib = peak_kib.max(peak(child.id()).unwrap_or(0));
         if started.elapsed() > Duration::from_secs(RUN_S_MAX) {
@@ -166,8 +135,7 @@ fn lines(tree: &Path) -> usize {
             match entry.file_type() {
                 Ok(kind) if kind.is_dir() => folders.push(path),
                 Ok(kind) if kind.is_file() && path.extension().is_some_and(|end| end == "py") => {
-                    n += fs::read(path)
-                        .map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count());
+                    n += fs::read(path).map_or(0, |text| text.iter().filter(|byte| **byte == b'\n').count());
                 }
                 _ => {}
             }

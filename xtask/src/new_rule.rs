@@ -25,16 +25,11 @@ pub fn run(name: &str, code: &str) -> Result<(), String> {
     let list = folder.join("mod.rs");
     let text = fs::read_to_string(&list).map_err(|cause| format!("{FOLDER}/mod.rs: {cause}"))?;
     let text = listed(&text, &stem, code, code_of)?;
-    write_new(
-        &folder.join(format!("{stem}.rs")),
-        &source(name, code, &stem),
-    )?;
+    write_new(&folder.join(format!("{stem}.rs")), &source(name, code, &stem))?;
     write_new(&folder.join(format!("{stem}.md")), &page(name, code))?;
     fs::write(&list, text).map_err(|cause| format!("{FOLDER}/mod.rs: {cause}"))?;
     println!("wrote {FOLDER}/{stem}.rs and {FOLDER}/{stem}.md, and listed them in mod.rs");
-    println!(
-        "next: say on the page what is caught, then make it so; `cargo xtask docs` lists the rule"
-    );
+    println!("next: say on the page what is caught, then make it so; `cargo xtask docs` lists the rule");
     Ok(())
 }
 
@@ -48,9 +43,7 @@ fn write_new(file: &Path, text: &str) -> Result<(), String> {
 /// The code of a listed rule.
 fn code_of(stem: &str) -> Option<&'static str> {
     let name = stem.replace('_', "-");
-    check::rules()
-        .find(|rule| rule.name == name)
-        .map(|rule| rule.code)
+    check::rules().find(|rule| rule.name == name).map(|rule| rule.code)
 }
 
 /// The list with a `mod` line more, in the order of names, and an entry more, in the order of codes.
@@ -69,12 +62,7 @@ fn listed(
         let other = entry(line).and_then(|stem| code_of(&stem));
         other.is_some_and(|other| other > code)
     };
-    let last = || {
-        lines
-            .iter()
-            .rposition(|line| entry(line).is_some())
-            .map(|idx| idx + 1)
-    };
+    let last = || lines.iter().rposition(|line| entry(line).is_some()).map(|idx| idx + 1);
     let at = lines.iter().position(is_later).or_else(last);
     let at = at.ok_or("no entry such as `&name::RULE,` in mod.rs")?;
     lines.insert(at, format!("    &{stem}::RULE,"));
@@ -151,13 +139,10 @@ mod tests {
     fn a_rule_is_listed_with_two_lines() {
         let text = "//! The list.\n\nmod a;\nmod c;\n\nstatic RULES: &[&Rule] = &[\n    &c::RULE,\n    &a::RULE,\n];\n";
         let code_of = |stem: &str| Some(if stem == "a" { "RP203" } else { "RP101" });
-        let expected = text
-            .replace("mod c;", "mod b;\nmod c;")
-            .replace("    &a::RULE", "    &b::RULE,\n    &a::RULE");
+        let expected = text.replace("mod c;", "mod b;\nmod c;").replace("    &a::RULE", "    &b::RULE,\n    &a::RULE");
         assert_eq!(listed(text, "b", "RP202", code_of), Ok(expected));
-        let expected = text
-            .replace("mod c;", "mod c;\nmod d;")
-            .replace("    &a::RULE,", "    &a::RULE,\n    &d::RULE,");
+        let expected =
+            text.replace("mod c;", "mod c;\nmod d;").replace("    &a::RULE,", "    &a::RULE,\n    &d::RULE,");
         assert_eq!(listed(text, "d", "RP204", code_of), Ok(expected));
     }
 }

@@ -13,15 +13,8 @@ pub fn root() -> PathBuf {
 pub fn run(command: &mut Command) -> Result<(), String> {
     let words = shown(command);
     eprintln!("$ {words}");
-    let status = command
-        .current_dir(root())
-        .status()
-        .map_err(|cause| format!("`{words}` does not start: {cause}"))?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(format!("`{words}` failed"))
-    }
+    let status = command.current_dir(root()).status().map_err(|cause| format!("`{words}` does not start: {cause}"))?;
+    if status.success() { Ok(()) } else { Err(format!("`{words}` failed")) }
 }
 
 /// Runs the last command of several: if it fails it has said why itself, and nothing is to be printed behind that.

@@ -12,13 +12,7 @@ pub fn run(accept: bool) -> Result<(), String> {
         docs::run(true)?;
     }
     let mut tests = if is_there("cargo", &["nextest", "--version"]) {
-        cargo(&[
-            "nextest",
-            "run",
-            "--locked",
-            "--workspace",
-            "--no-fail-fast",
-        ])
+        cargo(&["nextest", "run", "--locked", "--workspace", "--no-fail-fast"])
     } else {
         cargo(&["test", "--locked", "--workspace", "--no-fail-fast"])
     };

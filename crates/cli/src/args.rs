@@ -162,8 +162,7 @@ impl From<ConfidenceArg> for Confidence {
 
 /// The formats of [`report`], read as they are written.
 fn formats() -> impl TypedValueParser<Value = Format> {
-    PossibleValuesParser::new(Format::ALL.map(Format::as_str))
-        .try_map(|word| word.parse::<Format>())
+    PossibleValuesParser::new(Format::ALL.map(Format::as_str)).try_map(|word| word.parse::<Format>())
 }
 
 /// When to colour.

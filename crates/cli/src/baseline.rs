@@ -71,21 +71,14 @@ impl Baseline {
             .help("write it again with `--write-baseline`"));
         }
         let entries = document.findings.into_iter();
-        Ok(Self {
-            entries: entries
-                .map(|entry| (entry.fingerprint.clone(), entry))
-                .collect(),
-        })
+        Ok(Self { entries: entries.map(|entry| (entry.fingerprint.clone(), entry)).collect() })
     }
 
     /// Parts the findings that are new from those that are known. Entries of files outside this run (`looked_at`
     /// says) are not called gone: nobody looked.
     #[must_use]
     pub fn split(&self, findings: Vec<Finding>, looked_at: impl Fn(&str) -> bool) -> Split {
-        let present: BTreeSet<String> = findings
-            .iter()
-            .map(|finding| finding.fingerprint.to_string())
-            .collect();
+        let present: BTreeSet<String> = findings.iter().map(|finding| finding.fingerprint.to_string()).collect();
         let before = findings.len();
         let new: Vec<Finding> = findings
             .into_iter()
@@ -97,19 +90,13 @@ impl Baseline {
             .filter(|entry| !present.contains(&entry.fingerprint) && looked_at(&entry.path))
             .collect();
         gone.sort();
-        Split {
-            hidden: before - new.len(),
-            new,
-            gone: gone.into_iter().map(Entry::line).collect(),
-        }
+        Split { hidden: before - new.len(), new, gone: gone.into_iter().map(Entry::line).collect() }
     }
 }
 
 impl Entry {
     fn line(&self) -> String {
-        let Self {
-            path, rule, place, ..
-        } = self;
+        let Self { path, rule, place, .. } = self;
         match (self.symbol.is_empty(), place.is_empty()) {
             (true, true) => format!("{path} [{rule}]"),
             (true, false) => format!("{path} [{rule}] `{place}`"),
@@ -136,10 +123,7 @@ pub fn write(file: &Path, findings: &[Finding], files: &Files) -> Result<(), Err
         .collect();
     entries.sort();
     entries.dedup();
-    let document = Document {
-        schema: SCHEMA,
-        findings: entries,
-    };
+    let document = Document { schema: SCHEMA, findings: entries };
     let failed = |cause: &dyn std::fmt::Display| {
         Error::new(format!("cannot write the baseline `{}`", file.display())).because(cause)
     };

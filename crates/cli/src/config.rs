@@ -146,9 +146,7 @@ fn word<'de, D: Deserializer<'de>, T: ValueEnum>(reader: D) -> Result<Option<T>,
         let names = values.map(|value| format!("`{}`", value.get_name()));
         names.collect::<Vec<_>>().join(", ")
     };
-    T::from_str(&text, false)
-        .map(Some)
-        .map_err(|_| D::Error::custom(format!("`{text}` is none of {}", known())))
+    T::from_str(&text, false).map(Some).map_err(|_| D::Error::custom(format!("`{text}` is none of {}", known())))
 }
 
 #[derive(Deserialize)]
@@ -165,10 +163,7 @@ impl Config {
     /// No configuration: everything by default, globs relative to the current folder.
     #[must_use]
     pub fn none() -> Self {
-        Self {
-            root: absolute(Path::new(".")),
-            settings: Settings::default(),
-        }
+        Self { root: absolute(Path::new(".")), settings: Settings::default() }
     }
 
     /// The nearest configuration at or above all of `paths`.
@@ -207,12 +202,9 @@ impl Config {
     fn read(file: &Path) -> Result<Option<Self>, Error> {
         let text = std::fs::read_to_string(file)
             .map_err(|cause| Error::new(format!("cannot read `{}`", shown(file))).because(cause))?;
-        let is_pyproject = file
-            .file_name()
-            .is_some_and(|name| name == "pyproject.toml");
+        let is_pyproject = file.file_name().is_some_and(|name| name == "pyproject.toml");
         let read = if is_pyproject {
-            toml::from_str::<Pyproject>(&text)
-                .map(|whole| whole.tool.and_then(|tools| tools.raceproof))
+            toml::from_str::<Pyproject>(&text).map(|whole| whole.tool.and_then(|tools| tools.raceproof))
         } else {
             toml::from_str::<Settings>(&text).map(Some)
         };
@@ -226,18 +218,10 @@ impl Config {
 fn common_folder(paths: &[PathBuf]) -> Option<PathBuf> {
     let folders = paths.iter().map(|path| {
         let path = absolute(path);
-        if path.is_dir() {
-            path
-        } else {
-            path.parent().map(Path::to_path_buf).unwrap_or(path)
-        }
+        if path.is_dir() { path } else { path.parent().map(Path::to_path_buf).unwrap_or(path) }
     });
     folders.reduce(|common, folder| {
-        common
-            .ancestors()
-            .find(|above| folder.starts_with(above))
-            .map(Path::to_path_buf)
-            .unwrap_or_default()
+        common.ancestors().find(|above| folder.starts_with(above)).map(Path::to_path_buf).unwrap_or_default()
     })
 }
 
@@ -251,23 +235,16 @@ fn explain(error: &toml::de::Error, file: &Path, text: &str) -> Error {
         format!(":{line}:{column}")
     });
     let place = format!("{}{at}", shown(file));
-    let unknown = message
-        .strip_prefix("unknown field `")
-        .and_then(|rest| rest.split('`').next());
+    let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
     let Some(key) = unknown else {
-        return Error::new(format!("{place} cannot be used"))
-            .because(message)
-            .help("see docs/configuration.md");
+        return Error::new(format!("{place} cannot be used")).because(message).help("see docs/configuration.md");
     };
     let error = Error::new(format!("{place} holds an unknown key, `{key}`"));
     match nearest(key, KEYS.iter().map(|key| key.name)) {
         Some(meant) => error.help(format!("did you mean `{meant}`?")),
         None => error.help(format!(
             "the keys are {}",
-            KEYS.iter()
-                .map(|key| format!("`{}`", key.name))
-                .collect::<Vec<_>>()
-                .join(", ")
+            KEYS.iter().map(|key| format!("`{}`", key.name)).collect::<Vec<_>>().join(", ")
         )),
     }
 }

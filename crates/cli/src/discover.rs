@@ -56,17 +56,10 @@ impl Globs {
     pub fn new<'a>(root: &Path, globs: impl IntoIterator<Item = &'a str>) -> Result<Self, Error> {
         let mut builder = GitignoreBuilder::new("");
         for glob in globs {
-            builder
-                .add_line(None, glob)
-                .map_err(|cause| Error::new(format!("`{glob}` is no glob")).because(cause))?;
+            builder.add_line(None, glob).map_err(|cause| Error::new(format!("`{glob}` is no glob")).because(cause))?;
         }
-        let globs = builder
-            .build()
-            .map_err(|cause| Error::new("the globs cannot be used together").because(cause))?;
-        Ok(Self {
-            root: absolute(root),
-            globs,
-        })
+        let globs = builder.build().map_err(|cause| Error::new("the globs cannot be used together").because(cause))?;
+        Ok(Self { root: absolute(root), globs })
     }
 
     /// Does a glob match the path, or a folder that it lies in?
@@ -74,10 +67,9 @@ impl Globs {
     pub fn matches(&self, path: &Path, is_folder: bool) -> bool {
         let path = absolute(path);
         match path.strip_prefix(&self.root) {
-            Ok(below) if !self.globs.is_empty() && !below.as_os_str().is_empty() => self
-                .globs
-                .matched_path_or_any_parents(below, is_folder)
-                .is_ignore(),
+            Ok(below) if !self.globs.is_empty() && !below.as_os_str().is_empty() => {
+                self.globs.matched_path_or_any_parents(below, is_folder).is_ignore()
+            }
             _ => false,
         }
     }
@@ -146,22 +138,14 @@ fn walk(root: &Path, wanted: &Wanted) -> Discovered {
         .build_parallel()
         .run(|| {
             Box::new(|entry| {
-                let mut found = found
-                    .lock()
-                    .unwrap_or_else(std::sync::PoisonError::into_inner);
+                let mut found = found.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                 visit(entry, wanted, &mut found)
             })
         });
-    found
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    found.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn visit(
-    entry: Result<DirEntry, ignore::Error>,
-    wanted: &Wanted,
-    found: &mut Discovered,
-) -> WalkState {
+fn visit(entry: Result<DirEntry, ignore::Error>, wanted: &Wanted, found: &mut Discovered) -> WalkState {
     match entry {
         Ok(entry) => {
             let kind = entry.file_type();
@@ -208,10 +192,7 @@ fn is_skipped(folder: &Path, wanted: &Wanted) -> bool {
     SKIPPED_FOLDERS.contains(&name)
         || name.ends_with(".egg-info")
         || (BUILD_FOLDERS.contains(&name) && !folder.join("__init__.py").exists())
-        || wanted
-            .exclude
-            .as_ref()
-            .is_some_and(|globs| globs.matches(folder, true))
+        || wanted.exclude.as_ref().is_some_and(|globs| globs.matches(folder, true))
 }
 
 /// Takes a file if it is wanted. One that was asked for by name is, whatever it is called.
@@ -259,11 +240,7 @@ pub fn shown(path: &Path) -> String {
             }
         }
     }
-    if text.is_empty() {
-        ".".to_owned()
-    } else {
-        text
-    }
+    if text.is_empty() { ".".to_owned() } else { text }
 }
 
 /// A path from the root of the file system, without `.` and `..`; links stay as they are.

@@ -17,11 +17,7 @@ impl Error {
     /// An error without causes or help.
     #[must_use]
     pub fn new(message: impl Into<String>) -> Self {
-        Self {
-            message: message.into(),
-            causes: Vec::new(),
-            help: None,
-        }
+        Self { message: message.into(), causes: Vec::new(), help: None }
     }
 
     /// Adds a cause.
@@ -90,19 +86,15 @@ mod tests {
     #[test]
     fn a_mistyped_name_is_recognised_and_a_foreign_one_is_not() {
         let known = ["check-then-act", "unlocked-increment", "unlocked-lazy-init"];
-        assert_eq!(
-            nearest("unlocked-incremnet", known),
-            Some("unlocked-increment")
-        );
+        assert_eq!(nearest("unlocked-incremnet", known), Some("unlocked-increment"));
         assert_eq!(nearest("check-than-act", known), Some("check-then-act"));
         assert_eq!(nearest("unused-import", known), None);
     }
 
     #[test]
     fn an_error_reads_from_what_to_help() {
-        let error = Error::new("cannot read raceproof.toml")
-            .because("permission denied")
-            .help("give the file with `--config`");
+        let error =
+            Error::new("cannot read raceproof.toml").because("permission denied").help("give the file with `--config`");
         assert_eq!(
             error.to_string(),
             "error: cannot read raceproof.toml\n because: permission denied\n help: give the file with `--config`"

@@ -25,8 +25,7 @@ impl Progress {
         }
         let (done, ended) = channel();
         let shown = std::thread::spawn(move || {
-            if ended.recv_timeout(Duration::from_millis(QUIET_MS)) != Err(RecvTimeoutError::Timeout)
-            {
+            if ended.recv_timeout(Duration::from_millis(QUIET_MS)) != Err(RecvTimeoutError::Timeout) {
                 return;
             }
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
@@ -34,16 +33,12 @@ impl Progress {
                 bar.set_style(style);
             }
             bar.set_message(message);
-            while ended.recv_timeout(Duration::from_millis(TICK_MS))
-                == Err(RecvTimeoutError::Timeout)
-            {
+            while ended.recv_timeout(Duration::from_millis(TICK_MS)) == Err(RecvTimeoutError::Timeout) {
                 bar.tick();
             }
             bar.finish_and_clear();
         });
-        Self {
-            running: Some((done, shown)),
-        }
+        Self { running: Some((done, shown)) }
     }
 }
 

@@ -67,16 +67,8 @@ pub struct Outcome {
 type Key = (&'static str, FileId, String, String);
 
 fn key(finding: &Finding) -> Key {
-    let class = finding
-        .symbol
-        .rsplit_once('.')
-        .map_or("", |(class, _)| class);
-    (
-        finding.rule.name,
-        finding.span.file,
-        class.to_owned(),
-        finding.place.clone(),
-    )
+    let class = finding.symbol.rsplit_once('.').map_or("", |(class, _)| class);
+    (finding.rule.name, finding.span.file, class.to_owned(), finding.place.clone())
 }
 
 fn count(findings: &[Finding]) -> BTreeMap<Key, usize> {
@@ -132,10 +124,7 @@ impl Repair<'_> {
             let Some(fix) = self.allows(finding) else {
                 continue;
             };
-            let reason = fix
-                .edits
-                .iter()
-                .find_map(|edit| (self.terms.locked)(edit.span.file));
+            let reason = fix.edits.iter().find_map(|edit| (self.terms.locked)(edit.span.file));
             if let Some(reason) = reason {
                 self.refused.insert(finding.fingerprint, reason);
             }
@@ -143,16 +132,15 @@ impl Repair<'_> {
     }
 
     fn candidates(&self) -> impl Iterator<Item = &Finding> {
-        self.state.findings.iter().filter(|finding| {
-            self.allows(finding).is_some() && !self.refused.contains_key(&finding.fingerprint)
-        })
+        self.state
+            .findings
+            .iter()
+            .filter(|finding| self.allows(finding).is_some() && !self.refused.contains_key(&finding.fingerprint))
     }
 
     /// Tries one lot of fixes; says whether there may be more to do.
     fn round(&mut self) -> bool {
-        let many = self
-            .candidates()
-            .filter(|finding| !self.suspects.contains(&key(finding)));
+        let many = self.candidates().filter(|finding| !self.suspects.contains(&key(finding)));
         let batch: Vec<Finding> = disjoint(many).into_iter().cloned().collect();
         if batch.is_empty() {
             let Some(one) = self.candidates().next().cloned() else {
@@ -198,16 +186,9 @@ impl Repair<'_> {
                 break "the result would not parse".to_owned();
             };
             let after = count(&next.findings);
-            if let Some(new) = next
-                .findings
-                .iter()
-                .find(|finding| is_new(finding, &before, &after))
-            {
+            if let Some(new) = next.findings.iter().find(|finding| is_new(finding, &before, &after)) {
                 let line = next.files.start(new.span).line;
-                break format!(
-                    "it would make a new finding, [{}] in line {line}",
-                    new.rule.name
-                );
+                break format!("it would make a new finding, [{}] in line {line}", new.rule.name);
             }
             if after.get(&key(finding)).unwrap_or(&0) < &before[&key(finding)] {
                 self.accept(next, &steps);
@@ -216,9 +197,7 @@ impl Repair<'_> {
             let more = next.findings.iter().find(|other| {
                 key(other) == key(finding)
                     && self.allows(other).is_some()
-                    && steps
-                        .iter()
-                        .all(|step| step.fingerprint != other.fingerprint)
+                    && steps.iter().all(|step| step.fingerprint != other.fingerprint)
             });
             match more.cloned() {
                 Some(more) if steps.len() < STEPS_MAX => steps.push(more),
@@ -274,13 +253,9 @@ impl Repair<'_> {
     }
 
     fn give_up(&mut self) -> bool {
-        let rest: Vec<Fingerprint> = self
-            .candidates()
-            .map(|finding| finding.fingerprint)
-            .collect();
+        let rest: Vec<Fingerprint> = self.candidates().map(|finding| finding.fingerprint).collect();
         for fingerprint in rest {
-            let reason =
-                format!("not tried: the limit of {CHECKS_MAX} checks is reached; run `fix` again");
+            let reason = format!("not tried: the limit of {CHECKS_MAX} checks is reached; run `fix` again");
             self.refused.insert(fingerprint, reason);
         }
         false
@@ -300,20 +275,13 @@ impl Repair<'_> {
                 })
             })
             .collect();
-        Outcome {
-            files,
-            fixed: self.fixed,
-            refused,
-            left: findings,
-        }
+        Outcome { files, fixed: self.fixed, refused, left: findings }
     }
 }
 
 fn touches(finding: &Finding, files: &[FileId]) -> bool {
     let edits = finding.fix.iter().flat_map(|fix| &fix.edits);
-    edits
-        .into_iter()
-        .any(|edit| files.contains(&edit.span.file))
+    edits.into_iter().any(|edit| files.contains(&edit.span.file))
 }
 
 fn is_new(finding: &Finding, before: &BTreeMap<Key, usize>, after: &BTreeMap<Key, usize>) -> bool {
@@ -322,29 +290,16 @@ fn is_new(finding: &Finding, before: &BTreeMap<Key, usize>, after: &BTreeMap<Key
 }
 
 /// Which of the findings whose fixes were applied have not fallen silent, or may have caused a new finding.
-fn blame(
-    before: &BTreeMap<Key, usize>,
-    after: &BTreeMap<Key, usize>,
-    batch: &[Finding],
-) -> BTreeSet<Key> {
+fn blame(before: &BTreeMap<Key, usize>, after: &BTreeMap<Key, usize>, batch: &[Finding]) -> BTreeSet<Key> {
     let tried = count(batch);
     let mut blamed: BTreeSet<Key> = tried
         .iter()
-        .filter(|(key, tried)| {
-            after.get(key).unwrap_or(&0) + **tried > *before.get(key).unwrap_or(&0)
-        })
+        .filter(|(key, tried)| after.get(key).unwrap_or(&0) + **tried > *before.get(key).unwrap_or(&0))
         .map(|(key, _)| key.clone())
         .collect();
-    let new: Vec<FileId> = after
-        .iter()
-        .filter(|(key, n)| before.get(key).unwrap_or(&0) < n)
-        .map(|((_, file, ..), _)| *file)
-        .collect();
-    let near: Vec<Key> = batch
-        .iter()
-        .filter(|finding| touches(finding, &new))
-        .map(key)
-        .collect();
+    let new: Vec<FileId> =
+        after.iter().filter(|(key, n)| before.get(key).unwrap_or(&0) < n).map(|((_, file, ..), _)| *file).collect();
+    let near: Vec<Key> = batch.iter().filter(|finding| touches(finding, &new)).map(key).collect();
     if near.is_empty() && !new.is_empty() {
         blamed.extend(batch.iter().map(key));
     }
@@ -359,11 +314,7 @@ fn disjoint<'f>(findings: impl Iterator<Item = &'f Finding>) -> Vec<&'f Finding>
     let mut chosen = Vec::new();
     for finding in findings {
         let edits = finding.fix.as_ref().map_or(&[][..], |fix| &fix.edits);
-        let fits = |edit: &Edit| {
-            taken
-                .iter()
-                .all(|other| *other == edit || !clash(edit.span, other.span))
-        };
+        let fits = |edit: &Edit| taken.iter().all(|other| *other == edit || !clash(edit.span, other.span));
         if edits.iter().all(fits) {
             taken.extend(edits);
             chosen.push(finding);
@@ -375,11 +326,7 @@ fn disjoint<'f>(findings: impl Iterator<Item = &'f Finding>) -> Vec<&'f Finding>
 /// Do two edits touch the same text, or is it open which of them comes first?
 fn clash(a: Span, b: Span) -> bool {
     let is_insert = a.start == a.end || b.start == b.end;
-    let apart = if is_insert {
-        a.end < b.start || b.end < a.start
-    } else {
-        a.end <= b.start || b.end <= a.start
-    };
+    let apart = if is_insert { a.end < b.start || b.end < a.start } else { a.end <= b.start || b.end <= a.start };
     a.file == b.file && !apart
 }
 
@@ -390,9 +337,7 @@ pub fn apply(text: &str, edits: &[Edit]) -> Option<String> {
     let mut edits: Vec<&Edit> = edits.iter().collect();
     edits.sort();
     edits.dedup();
-    let has_crlf = text
-        .split_once('\n')
-        .is_some_and(|(line, _)| line.ends_with('\r'));
+    let has_crlf = text.split_once('\n').is_some_and(|(line, _)| line.ends_with('\r'));
     let mut result = String::with_capacity(text.len());
     let mut at = 0;
     for edit in edits {
@@ -434,11 +379,7 @@ mod tests {
                 let span = Span::new(id, at as u32, at as u32 + 3);
                 let text = line.split("-> ").nth(1).unwrap_or("good").to_owned();
                 let fix = Fix {
-                    safety: if text == "risky" {
-                        Safety::Unsafe
-                    } else {
-                        Safety::Safe
-                    },
+                    safety: if text == "risky" { Safety::Unsafe } else { Safety::Safe },
                     title: "replace it".to_owned(),
                     edits: vec![Edit { span, text }],
                 };
@@ -453,12 +394,7 @@ mod tests {
     fn repaired(text: &str, allow_unsafe: bool) -> (String, Outcome) {
         let mut files = Files::default();
         let id = files.add("a.py", text);
-        let terms = Terms {
-            check: &find,
-            wanted: &|_| true,
-            locked: &|_| None,
-            allow_unsafe,
-        };
+        let terms = Terms { check: &find, wanted: &|_| true, locked: &|_| None, allow_unsafe };
         let findings = find(&files);
         let outcome = repair(files, findings, &terms);
         (outcome.files.get(id).text.clone(), outcome)
@@ -470,10 +406,7 @@ mod tests {
         assert_eq!(text, "good\nbad # -> bad_still\ngood\n");
         assert_eq!(outcome.fixed.len(), 2);
         assert_eq!(outcome.refused.len(), 1);
-        assert_eq!(
-            outcome.refused[0].reason,
-            "it would not silence the finding"
-        );
+        assert_eq!(outcome.refused[0].reason, "it would not silence the finding");
         assert_eq!(outcome.left.len(), 1);
     }
 
@@ -493,14 +426,8 @@ mod tests {
     #[test]
     fn equal_insertions_are_made_once_and_line_endings_are_kept() {
         let id = FileId(0);
-        let import = Edit {
-            span: Span::new(id, 0, 0),
-            text: "import threading\n".to_owned(),
-        };
-        let name = Edit {
-            span: Span::new(id, 0, 1),
-            text: "y".to_owned(),
-        };
+        let import = Edit { span: Span::new(id, 0, 0), text: "import threading\n".to_owned() };
+        let name = Edit { span: Span::new(id, 0, 1), text: "y".to_owned() };
         let text = apply("x\r\n", &[import.clone(), name, import]);
         assert_eq!(text.as_deref(), Some("import threading\r\ny\r\n"));
     }
@@ -508,10 +435,7 @@ mod tests {
     #[test]
     fn edits_that_overlap_are_refused() {
         let id = FileId(0);
-        let edit = |start, end| Edit {
-            span: Span::new(id, start, end),
-            text: String::new(),
-        };
+        let edit = |start, end| Edit { span: Span::new(id, start, end), text: String::new() };
         assert_eq!(apply("abcdef", &[edit(0, 3), edit(2, 4)]), None);
         assert!(clash(edit(0, 3).span, edit(2, 4).span));
         assert!(!clash(edit(0, 3).span, edit(3, 4).span));

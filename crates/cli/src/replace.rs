@@ -15,9 +15,7 @@ pub fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
         _ => PathBuf::from("."),
     };
-    let mut fresh = tempfile::Builder::new()
-        .prefix(".raceproof-")
-        .tempfile_in(folder)?;
+    let mut fresh = tempfile::Builder::new().prefix(".raceproof-").tempfile_in(folder)?;
     fresh.write_all(bytes)?;
     fresh.as_file().sync_all()?;
     match fs::metadata(&target) {

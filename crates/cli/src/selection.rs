@@ -32,17 +32,12 @@ pub fn resolve(words: &[String]) -> Result<Names, Error> {
 /// # Errors
 /// If there is none.
 pub fn rule(word: &str) -> Result<&'static RuleInfo, Error> {
-    check::rules()
-        .find(|rule| rule.name == word || rule.code.eq_ignore_ascii_case(word))
-        .ok_or_else(|| unknown(word))
+    check::rules().find(|rule| rule.name == word || rule.code.eq_ignore_ascii_case(word)).ok_or_else(|| unknown(word))
 }
 
 fn means(word: &str, rule: &RuleInfo) -> bool {
-    let is_code_start = word.len() >= 2
-        && rule
-            .code
-            .get(..word.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(word));
+    let is_code_start =
+        word.len() >= 2 && rule.code.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word));
     word.eq_ignore_ascii_case("all") || rule.name == word || is_code_start
 }
 
@@ -50,9 +45,7 @@ fn unknown(word: &str) -> Error {
     let error = Error::new(format!("no rule `{word}`"));
     let names = check::rules().flat_map(|rule| [rule.name, rule.code]);
     match nearest(word, names) {
-        Some(meant) => error.help(format!(
-            "did you mean `{meant}`? `raceproof rules` lists all of them"
-        )),
+        Some(meant) => error.help(format!("did you mean `{meant}`? `raceproof rules` lists all of them")),
         None => error.help("`raceproof rules` lists all of them"),
     }
 }

@@ -49,8 +49,7 @@ impl Texts {
 #[must_use]
 pub fn read(found: &Discovered) -> Texts {
     let wanted: Vec<(&String, &PathBuf)> = found.files.iter().collect();
-    let read: Vec<Result<(String, Form), String>> =
-        wanted.par_iter().map(|(_, path)| read_file(path)).collect();
+    let read: Vec<Result<(String, Form), String>> = wanted.par_iter().map(|(_, path)| read_file(path)).collect();
     let mut all: BTreeMap<&String, Result<(String, Form, &PathBuf), String>> = BTreeMap::new();
     for (shown, reason) in &found.unreadable {
         all.insert(shown, Err(reason.clone()));
@@ -100,8 +99,8 @@ fn decode(bytes: Vec<u8>) -> Result<(String, Form), String> {
     let Some(label) = declared_encoding(&bytes) else {
         return utf8(bytes);
     };
-    let encoding = find_encoding(&label)
-        .ok_or_else(|| format!("its encoding, `{label}`, is not known to raceproof"))?;
+    let encoding =
+        find_encoding(&label).ok_or_else(|| format!("its encoding, `{label}`, is not known to raceproof"))?;
     if encoding == encoding_rs::UTF_8 {
         return utf8(bytes);
     }
@@ -117,10 +116,7 @@ fn utf8(bytes: Vec<u8>) -> Result<(String, Form), String> {
         Err(error) => {
             let upto = error.utf8_error().valid_up_to();
             let breaks = error.as_bytes()[..upto].iter().filter(|b| **b == b'\n');
-            Err(format!(
-                "line {} is not valid UTF-8, and no other encoding is declared",
-                breaks.count() + 1
-            ))
+            Err(format!("line {} is not valid UTF-8, and no other encoding is declared", breaks.count() + 1))
         }
     }
 }
@@ -179,10 +175,7 @@ mod tests {
 
     #[test]
     fn a_mark_is_taken_off_and_remembered() {
-        assert_eq!(
-            decoded(b"\xEF\xBB\xBFx = 1\n"),
-            Ok(("x = 1\n".to_owned(), Form::Utf8 { marked: true }))
-        );
+        assert_eq!(decoded(b"\xEF\xBB\xBFx = 1\n"), Ok(("x = 1\n".to_owned(), Form::Utf8 { marked: true })));
     }
 
     #[test]
@@ -194,10 +187,7 @@ mod tests {
         assert_eq!(second_line.expect("koi8-r").1, Form::Other("KOI8-R"));
         for spelling in ["utf-8", "utf8", "UTF_8", "utf-8-unix"] {
             let text = format!("# coding: {spelling}\n");
-            assert_eq!(
-                decoded(text.as_bytes()).expect(spelling).1,
-                Form::Utf8 { marked: false }
-            );
+            assert_eq!(decoded(text.as_bytes()).expect(spelling).1, Form::Utf8 { marked: false });
         }
     }
 
@@ -207,9 +197,6 @@ mod tests {
             decoded(b"x = 1\ny = '\xE9'\n"),
             Err("line 2 is not valid UTF-8, and no other encoding is declared".to_owned())
         );
-        assert_eq!(
-            decoded(b"# coding: rot13\n"),
-            Err("its encoding, `rot13`, is not known to raceproof".to_owned())
-        );
+        assert_eq!(decoded(b"# coding: rot13\n"), Err("its encoding, `rot13`, is not known to raceproof".to_owned()));
     }
 }

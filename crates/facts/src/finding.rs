@@ -189,12 +189,7 @@ impl Finding {
             related: Vec::new(),
             confidence: Confidence::Medium,
             fingerprint: Fingerprint(0),
-            evidence: Evidence::Possible {
-                paths: Vec::new(),
-                overlap: String::new(),
-                vote: None,
-                order: Vec::new(),
-            },
+            evidence: Evidence::Possible { paths: Vec::new(), overlap: String::new(), vote: None, order: Vec::new() },
             fix: None,
         }
     }

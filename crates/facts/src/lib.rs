@@ -28,10 +28,7 @@ pub mod span;
 
 pub use action::{Access, Action, Lock, LockKind, LockMode, LockSet, PlaceId, Thread};
 pub use conflict::Conflict;
-pub use finding::{
-    CallStep, Confidence, Edit, Evidence, Finding, Fingerprint, Fix, GuardVote, Path, Related,
-    Safety,
-};
+pub use finding::{CallStep, Confidence, Edit, Evidence, Finding, Fingerprint, Fix, GuardVote, Path, Related, Safety};
 pub use promises::Runtime;
 pub use rule::{RuleInfo, Severity};
 pub use span::{FileId, Files, Position, SourceFile, Span};

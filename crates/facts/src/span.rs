@@ -63,11 +63,7 @@ impl Files {
     /// If there are more than four billion texts.
     pub fn add(&mut self, path: impl Into<String>, text: impl Into<String>) -> FileId {
         let id = FileId(u32::try_from(self.files.len()).expect("fewer than 2^32 files"));
-        self.files.push(SourceFile {
-            path: path.into(),
-            text: text.into(),
-            line_starts: OnceLock::new(),
-        });
+        self.files.push(SourceFile { path: path.into(), text: text.into(), line_starts: OnceLock::new() });
         id
     }
 
@@ -100,10 +96,7 @@ impl Files {
     /// The text of a span; empty if the span does not fit the text.
     #[must_use]
     pub fn text(&self, span: Span) -> &str {
-        self.get(span.file)
-            .text
-            .get(span.start as usize..span.end as usize)
-            .unwrap_or("")
+        self.get(span.file).text.get(span.start as usize..span.end as usize).unwrap_or("")
     }
 
     /// Where a span begins.
@@ -115,8 +108,7 @@ impl Files {
     /// Where a span ends: the position of its last character, so that `end_line` is the last line it touches.
     #[must_use]
     pub fn end(&self, span: Span) -> Position {
-        self.get(span.file)
-            .position(span.end.saturating_sub(1).max(span.start))
+        self.get(span.file).position(span.end.saturating_sub(1).max(span.start))
     }
 }
 
@@ -124,9 +116,7 @@ impl SourceFile {
     fn line_starts(&self) -> &[u32] {
         self.line_starts.get_or_init(|| {
             let breaks = self.text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
-            std::iter::once(0)
-                .chain(breaks.map(|(idx, _)| u32::try_from(idx + 1).unwrap_or(u32::MAX)))
-                .collect()
+            std::iter::once(0).chain(breaks.map(|(idx, _)| u32::try_from(idx + 1).unwrap_or(u32::MAX))).collect()
         })
     }
 
@@ -137,10 +127,7 @@ impl SourceFile {
         let line = starts.partition_point(|start| *start <= offset).max(1);
         let begin = starts[line - 1] as usize;
         let upto = (offset as usize).min(self.text.len()).max(begin);
-        let column = self.text.as_bytes()[begin..upto]
-            .iter()
-            .filter(|byte| **byte & 0xC0 != 0x80)
-            .count();
+        let column = self.text.as_bytes()[begin..upto].iter().filter(|byte| **byte & 0xC0 != 0x80).count();
         Position {
             line: u32::try_from(line).unwrap_or(u32::MAX),
             column: u32::try_from(column + 1).unwrap_or(u32::MAX),

@@ -39,19 +39,12 @@ impl Counts {
 pub(crate) fn by_rule(findings: &[Finding]) -> Vec<(&'static RuleInfo, usize)> {
     let mut rules: Vec<(&'static RuleInfo, usize)> = Vec::new();
     for finding in findings {
-        match rules
-            .iter_mut()
-            .find(|(rule, _)| rule.name == finding.rule.name)
-        {
+        match rules.iter_mut().find(|(rule, _)| rule.name == finding.rule.name) {
             Some((_, n)) => *n += 1,
             None => rules.push((finding.rule, 1)),
         }
     }
-    rules.sort_by(|(a, n_a), (b, n_b)| {
-        (b.severity, n_b)
-            .cmp(&(a.severity, n_a))
-            .then_with(|| a.name.cmp(b.name))
-    });
+    rules.sort_by(|(a, n_a), (b, n_b)| (b.severity, n_b).cmp(&(a.severity, n_a)).then_with(|| a.name.cmp(b.name)));
     rules
 }
 
@@ -63,31 +56,17 @@ mod tests {
     #[test]
     fn the_worst_rule_comes_first() {
         let sample = Sample::new();
-        let names: Vec<_> = by_rule(&sample.findings)
-            .into_iter()
-            .map(|(rule, n)| (rule.name, n))
-            .collect();
+        let names: Vec<_> = by_rule(&sample.findings).into_iter().map(|(rule, n)| (rule.name, n)).collect();
         assert_eq!(
             names,
-            [
-                ("unlocked-increment", 2),
-                ("lock-order-inversion", 1),
-                ("check-then-act", 1),
-                ("no-shutdown", 1)
-            ]
+            [("unlocked-increment", 2), ("lock-order-inversion", 1), ("check-then-act", 1), ("no-shutdown", 1)]
         );
     }
 
     #[test]
     fn severities_and_fixes_are_counted() {
         let counts = Counts::of(&Sample::new().findings);
-        let expected = Counts {
-            errors: 3,
-            warnings: 1,
-            infos: 1,
-            fixes_safe: 2,
-            fixes_unsafe: 1,
-        };
+        let expected = Counts { errors: 3, warnings: 1, infos: 1, fixes_safe: 2, fixes_unsafe: 1 };
         assert_eq!(counts, expected);
     }
 }

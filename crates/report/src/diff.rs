@@ -53,11 +53,7 @@ pub(crate) fn of<'a>(files: &'a Files, fix: &Fix) -> Option<Diff<'a>> {
     let source = files.get(fix.edits.first()?.span.file);
     let mut edits: Vec<_> = fix.edits.iter().collect();
     edits.sort_by_key(|edit| (edit.span.start, edit.span.end));
-    let ranges = || {
-        edits
-            .iter()
-            .map(|edit| edit.span.start as usize..edit.span.end as usize)
-    };
+    let ranges = || edits.iter().map(|edit| edit.span.start as usize..edit.span.end as usize);
     if ranges().any(|range| source.text.get(range).is_none()) {
         return None;
     }
@@ -71,20 +67,14 @@ pub(crate) fn of<'a>(files: &'a Files, fix: &Fix) -> Option<Diff<'a>> {
     }
     edited.push_str(window.text.get(done..)?);
     let lines = compare(window.text, &edited, window.line as usize);
-    (!lines.is_empty()).then_some(Diff {
-        path: &source.path,
-        lines,
-    })
+    (!lines.is_empty()).then_some(Diff { path: &source.path, lines })
 }
 
 fn compare(old: &str, new: &str, first_line: usize) -> Vec<DiffLine> {
     let diff = TextDiff::from_lines(old, new);
     let mut lines = Vec::new();
     for ops in diff.grouped_ops(N_CONTEXT as usize) {
-        lines.push(DiffLine {
-            kind: Kind::Hunk,
-            text: hunk(&ops, first_line),
-        });
+        lines.push(DiffLine { kind: Kind::Hunk, text: hunk(&ops, first_line) });
         for change in ops.iter().flat_map(|op| diff.iter_changes(op)) {
             let kind = match change.tag() {
                 ChangeTag::Equal => Kind::Same,
@@ -101,18 +91,11 @@ fn compare(old: &str, new: &str, first_line: usize) -> Vec<DiffLine> {
 /// The head of a hunk, such as `@@ -13,3 +13,4 @@`.
 fn hunk(ops: &[DiffOp], first_line: usize) -> String {
     let mut parts = Vec::new();
-    for (sign, side) in [
-        ('-', DiffOp::old_range as fn(&DiffOp) -> _),
-        ('+', DiffOp::new_range),
-    ] {
+    for (sign, side) in [('-', DiffOp::old_range as fn(&DiffOp) -> _), ('+', DiffOp::new_range)] {
         let start = ops.first().map_or(0, |op| side(op).start);
         let n: usize = ops.iter().map(|op| side(op).len()).sum();
         // By convention an empty side names the line before it.
-        let line = if n == 0 {
-            (start + first_line).saturating_sub(1)
-        } else {
-            start + first_line
-        };
+        let line = if n == 0 { (start + first_line).saturating_sub(1) } else { start + first_line };
         parts.push(format!("{sign}{line},{n}"));
     }
     format!("@@ {} @@", parts.join(" "))
@@ -127,23 +110,13 @@ mod tests {
     fn diff_of(text: &str, edits: &[(u32, u32, &str)]) -> Option<String> {
         let mut files = Files::default();
         let file = files.add("a.py", text);
-        let edits = edits.iter().map(|(start, end, text)| Edit {
-            span: Span::new(file, *start, *end),
-            text: (*text).to_owned(),
-        });
-        let fix = Fix {
-            safety: Safety::Safe,
-            title: String::new(),
-            edits: edits.collect(),
-        };
+        let edits = edits
+            .iter()
+            .map(|(start, end, text)| Edit { span: Span::new(file, *start, *end), text: (*text).to_owned() });
+        let fix = Fix { safety: Safety::Safe, title: String::new(), edits: edits.collect() };
         let diff = of(&files, &fix)?;
         assert_eq!(diff.path, "a.py");
-        Some(
-            diff.lines
-                .iter()
-                .map(|line| format!("{}{}\n", line.sign(), line.text))
-                .collect(),
-        )
+        Some(diff.lines.iter().map(|line| format!("{}{}\n", line.sign(), line.text)).collect())
     }
 
     #[test]
@@ -156,18 +129,12 @@ mod tests {
     fn edits_far_apart_give_two_hunks() {
         let text: String = (1..=12).map(|n| format!("{n}\n")).collect();
         let shown = diff_of(&text, &[(21, 23, "z"), (0, 0, "y\n")]).unwrap();
-        assert_eq!(
-            shown,
-            "@@ -1,2 +1,3 @@\n+y\n 1\n 2\n@@ -9,4 +10,4 @@\n 9\n 10\n-11\n+z\n 12\n"
-        );
+        assert_eq!(shown, "@@ -1,2 +1,3 @@\n+y\n 1\n 2\n@@ -9,4 +10,4 @@\n 9\n 10\n-11\n+z\n 12\n");
     }
 
     #[test]
     fn an_empty_text_can_be_filled() {
-        assert_eq!(
-            diff_of("", &[(0, 0, "x = 1\n")]).unwrap(),
-            "@@ -0,0 +1,1 @@\n+x = 1\n"
-        );
+        assert_eq!(diff_of("", &[(0, 0, "x = 1\n")]).unwrap(), "@@ -0,0 +1,1 @@\n+x = 1\n");
     }
 
     #[test]

@@ -74,16 +74,9 @@ pub(crate) struct Window<'a> {
 
 /// The excerpts of a finding: its own file first, then those of the related spans as they are named.
 pub(crate) fn of<'a>(files: &'a Files, finding: &'a Finding) -> Vec<Excerpt<'a>> {
-    let primary = Mark {
-        span: finding.span,
-        label: "",
-        primary: true,
-    };
-    let related = finding.related.iter().map(|related| Mark {
-        span: related.span,
-        label: &related.message,
-        primary: false,
-    });
+    let primary = Mark { span: finding.span, label: "", primary: true };
+    let related =
+        finding.related.iter().map(|related| Mark { span: related.span, label: &related.message, primary: false });
     let mut excerpts: Vec<(FileId, Excerpt<'a>)> = Vec::new();
     for mark in std::iter::once(primary).chain(related) {
         let file = mark.span.file;
@@ -91,13 +84,7 @@ pub(crate) fn of<'a>(files: &'a Files, finding: &'a Finding) -> Vec<Excerpt<'a>>
             Some((_, excerpt)) => excerpt.marks.push(mark),
             None => {
                 let source = files.get(file);
-                excerpts.push((
-                    file,
-                    Excerpt {
-                        source,
-                        marks: vec![mark],
-                    },
-                ));
+                excerpts.push((file, Excerpt { source, marks: vec![mark] }));
             }
         }
     }
@@ -107,10 +94,7 @@ pub(crate) fn of<'a>(files: &'a Files, finding: &'a Finding) -> Vec<Excerpt<'a>>
 /// The byte range of a span, cut so that it lies in the text and between characters.
 pub(crate) fn range(source: &SourceFile, span: Span) -> Range<usize> {
     let start = source.text.floor_char_boundary(span.start as usize);
-    let end = source
-        .text
-        .floor_char_boundary(span.end as usize)
-        .max(start);
+    let end = source.text.floor_char_boundary(span.end as usize).max(start);
     start..end
 }
 
@@ -121,47 +105,27 @@ pub(crate) fn window<'a>(
     context: u32,
 ) -> Window<'a> {
     let touched = ranges.map(|range| lines_of(source, &range));
-    let (first, last) = touched
-        .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
-        .unwrap_or((1, 1));
+    let (first, last) = touched.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1))).unwrap_or((1, 1));
     let line = first.saturating_sub(context).max(1);
     let start = source.line_start(line) as usize;
     let end = source.line_start(last + context + 1) as usize;
-    Window {
-        line,
-        start,
-        text: &source.text[start..end],
-    }
+    Window { line, start, text: &source.text[start..end] }
 }
 
 /// The first and the last line that a range touches.
 fn lines_of(source: &SourceFile, range: &Range<usize>) -> (u32, u32) {
-    let line = |offset: usize| {
-        source
-            .position(u32::try_from(offset).unwrap_or(u32::MAX))
-            .line
-    };
-    (
-        line(range.start),
-        line(range.end.saturating_sub(1).max(range.start)),
-    )
+    let line = |offset: usize| source.position(u32::try_from(offset).unwrap_or(u32::MAX)).line;
+    (line(range.start), line(range.end.saturating_sub(1).max(range.start)))
 }
 
 impl<'a> Excerpt<'a> {
     /// The marked lines with `context` lines around them, without blank lines at the ends.
     pub(crate) fn lines(&self, context: u32) -> Vec<Line<'a>> {
-        let n_lines = lines_of(
-            self.source,
-            &(self.source.text.len()..self.source.text.len()),
-        )
-        .0;
+        let n_lines = lines_of(self.source, &(self.source.text.len()..self.source.text.len())).0;
         let mut wanted = BTreeSet::new();
         for mark in &self.marks {
             let (first, last) = lines_of(self.source, &range(self.source, mark.span));
-            let (from, to) = (
-                first.saturating_sub(context).max(1),
-                (last + context).min(n_lines),
-            );
+            let (from, to) = (first.saturating_sub(context).max(1), (last + context).min(n_lines));
             if last - first < N_LINES_WHOLE {
                 wanted.extend(from..=to);
             } else {
@@ -191,11 +155,7 @@ impl<'a> Excerpt<'a> {
             if first == number && !mark.label.is_empty() {
                 labels.push(mark.label);
             }
-            let marked = if mark.primary {
-                Marked::Primary
-            } else {
-                Marked::Related
-            };
+            let marked = if mark.primary { Marked::Primary } else { Marked::Related };
             if (first..=last).contains(&number) {
                 strongest = strongest.max(marked);
             }
@@ -206,23 +166,10 @@ impl<'a> Excerpt<'a> {
         }
         let cuts: Vec<usize> = cuts.into_iter().collect();
         let pieces = cuts.windows(2).map(|cut| {
-            let marked = covers
-                .iter()
-                .filter(|(range, _)| range.contains(&cut[0]))
-                .map(|(_, marked)| *marked)
-                .max();
-            Piece {
-                text: &text[cut[0]..cut[1]],
-                marked: marked.unwrap_or(Marked::No),
-            }
+            let marked = covers.iter().filter(|(range, _)| range.contains(&cut[0])).map(|(_, marked)| *marked).max();
+            Piece { text: &text[cut[0]..cut[1]], marked: marked.unwrap_or(Marked::No) }
         });
-        Line {
-            number,
-            after_gap: false,
-            marked: strongest,
-            pieces: pieces.collect(),
-            labels,
-        }
+        Line { number, after_gap: false, marked: strongest, pieces: pieces.collect(), labels }
     }
 }
 
@@ -262,23 +209,14 @@ mod tests {
             label,
             primary: label.is_empty(),
         });
-        shown(
-            &Excerpt {
-                source: files.get(file),
-                marks: marks.collect(),
-            },
-            context,
-        )
+        shown(&Excerpt { source: files.get(file), marks: marks.collect() }, context)
     }
 
     #[test]
     fn marks_overlap_and_gaps_show() {
         let text = "a = 1\nb = a + a\nc\nd\ne\nf\n";
         let spans = [(6, 15, ""), (10, 11, "read"), (20, 21, "too")];
-        assert_eq!(
-            excerpt_of(text, &spans, 0),
-            "2|{b = }{a}{ + a} <read\n...\n5|[e] <too\n"
-        );
+        assert_eq!(excerpt_of(text, &spans, 0), "2|{b = }{a}{ + a} <read\n...\n5|[e] <too\n");
     }
 
     #[test]
@@ -288,10 +226,7 @@ mod tests {
 
     #[test]
     fn blank_lines_at_the_ends_are_left_out_unless_marked() {
-        assert_eq!(
-            excerpt_of("\n\nx\n\ny\n\n", &[(2, 3, ""), (5, 6, "y")], 3),
-            "3|{x}\n4|\n5|[y] <y\n"
-        );
+        assert_eq!(excerpt_of("\n\nx\n\ny\n\n", &[(2, 3, ""), (5, 6, "y")], 3), "3|{x}\n4|\n5|[y] <y\n");
         assert_eq!(excerpt_of("\nx\n\n", &[(3, 3, "")], 0), "3|\n");
     }
 
@@ -312,10 +247,8 @@ mod tests {
     #[test]
     fn files_come_in_the_order_in_which_they_are_named() {
         let sample = Sample::new();
-        let paths: Vec<_> = of(&sample.files, &sample.findings[0])
-            .iter()
-            .map(|excerpt| excerpt.source.path.as_str())
-            .collect();
+        let paths: Vec<_> =
+            of(&sample.files, &sample.findings[0]).iter().map(|excerpt| excerpt.source.path.as_str()).collect();
         assert_eq!(paths, ["app/cache.py", "app/worker.py"]);
     }
 
@@ -325,13 +258,6 @@ mod tests {
         let file = files.add("a.py", "1\n2\n3\n4\n5");
         let source = files.get(file);
         let got = window(source, [4..5, 6..7].into_iter(), 1);
-        assert_eq!(
-            got,
-            Window {
-                line: 2,
-                start: 2,
-                text: "2\n3\n4\n5"
-            }
-        );
+        assert_eq!(got, Window { line: 2, start: 2, text: "2\n3\n4\n5" });
     }
 }

@@ -7,10 +7,7 @@ use facts::{Evidence, Files, Finding, Severity};
 use crate::{Page, words};
 
 pub(crate) fn render(page: &Page<'_>) -> String {
-    page.findings
-        .iter()
-        .map(|finding| command(page.files, finding))
-        .collect()
+    page.findings.iter().map(|finding| command(page.files, finding)).collect()
 }
 
 fn command(files: &Files, finding: &Finding) -> String {
@@ -32,30 +29,18 @@ fn command(files: &Files, finding: &Finding) -> String {
 /// The message with both sides, one a line.
 fn message(files: &Files, finding: &Finding) -> String {
     let mut lines = vec![finding.message.clone()];
-    let Evidence::Possible {
-        paths,
-        overlap,
-        vote,
-        ..
-    } = &finding.evidence;
+    let Evidence::Possible { paths, overlap, vote, .. } = &finding.evidence;
     for (idx, path) in paths.iter().enumerate() {
         let side = words::side(idx, paths.len());
         let (at, locks) = (words::at(files, path.span), words::locks(&path.locks));
-        lines.push(format!(
-            "{side}: {} {} ({at}), {locks}",
-            path.thread, path.action
-        ));
+        lines.push(format!("{side}: {} {} ({at}), {locks}", path.thread, path.action));
     }
     if !overlap.is_empty() {
         lines.push(format!("may overlap: {overlap}"));
     }
     lines.extend(vote.as_ref().map(words::vote));
     for related in &finding.related {
-        lines.push(format!(
-            "{}: {}",
-            words::at(files, related.span),
-            related.message
-        ));
+        lines.push(format!("{}: {}", words::at(files, related.span), related.message));
     }
     lines.push(format!("help: raceproof explain {}", finding.rule.name));
     lines.join("\n")
@@ -63,9 +48,7 @@ fn message(files: &Files, finding: &Finding) -> String {
 
 /// Escapes the text after `::`.
 fn data(text: &str) -> String {
-    text.replace('%', "%25")
-        .replace('\r', "%0D")
-        .replace('\n', "%0A")
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
 /// Escapes the value of a property.
@@ -89,11 +72,7 @@ mod tests {
     #[test]
     fn what_steers_a_command_is_escaped() {
         assert_eq!(
-            shown(
-                &sample::INCREMENT,
-                "C:/a,b%.py",
-                "100%: a, b\r\n::warning::c"
-            ),
+            shown(&sample::INCREMENT, "C:/a,b%.py", "100%: a, b\r\n::warning::c"),
             "::error file=C%3A/a%2Cb%25.py,line=1,endLine=2,col=5,title=unlocked-increment (RP201)\
              ::100%25: a, b%0D%0A::warning::c%0Ahelp: raceproof explain unlocked-increment\n"
         );

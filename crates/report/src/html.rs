@@ -134,18 +134,12 @@ struct DiffRow {
 
 pub(crate) fn render(page: &Page<'_>) -> String {
     let mut env = Environment::new();
-    env.add_filter("code", |text: String| {
-        Value::from_safe_string(with_code(&text))
-    });
+    env.add_filter("code", |text: String| Value::from_safe_string(with_code(&text)));
     // The ending `.html` turns escaping on.
     env.add_template("report.html", include_str!("html.jinja"))
         .expect("the template is part of this program and tested");
-    let template = env
-        .get_template("report.html")
-        .expect("it was added just now");
-    let mut html = template
-        .render(Value::from(Serde(view(page))))
-        .expect("the template asks only for what a view has");
+    let template = env.get_template("report.html").expect("it was added just now");
+    let mut html = template.render(Value::from(Serde(view(page)))).expect("the template asks only for what a view has");
     if !html.ends_with('\n') {
         html.push('\n');
     }
@@ -173,20 +167,14 @@ fn view<'a>(page: &Page<'a>) -> View<'a> {
     let counts = Counts::of(page.findings);
     let n_findings = words::many(page.findings.len(), "finding");
     let files = words::many(page.summary.n_files, "file");
-    let figure = |severity: Severity, n, label| Figure {
-        severity: severity.as_str(),
+    let figure = |severity: Severity, n, label| Figure { severity: severity.as_str(), n, label };
+    let rules = counts::by_rule(page.findings).into_iter().map(|(rule, n)| RuleRow {
+        name: rule.name,
+        code: rule.code,
+        severity: rule.severity.as_str(),
+        summary: rule.summary,
         n,
-        label,
-    };
-    let rules = counts::by_rule(page.findings)
-        .into_iter()
-        .map(|(rule, n)| RuleRow {
-            name: rule.name,
-            code: rule.code,
-            severity: rule.severity.as_str(),
-            summary: rule.summary,
-            n,
-        });
+    });
     View {
         title: format!("raceproof: {n_findings} in {files}"),
         version: page.version,
@@ -202,21 +190,12 @@ fn view<'a>(page: &Page<'a>) -> View<'a> {
         rules: rules.collect(),
         severities: vec!["error", "warning", "info"],
         confidences: vec!["high", "medium", "low"],
-        cards: page
-            .findings
-            .iter()
-            .map(|finding| card(page.files, finding))
-            .collect(),
+        cards: page.findings.iter().map(|finding| card(page.files, finding)).collect(),
     }
 }
 
 fn card<'a>(files: &Files, finding: &'a Finding) -> Card<'a> {
-    let Evidence::Possible {
-        paths,
-        overlap,
-        vote,
-        order,
-    } = &finding.evidence;
+    let Evidence::Possible { paths, overlap, vote, order } = &finding.evidence;
     let start = files.start(finding.span);
     let sides = paths.iter().enumerate();
     Card {
@@ -233,9 +212,7 @@ fn card<'a>(files: &Files, finding: &'a Finding) -> Card<'a> {
         place: plain(&finding.place),
         fingerprint: finding.fingerprint.to_string(),
         excerpts: excerpt::of(files, finding).iter().map(block).collect(),
-        sides: sides
-            .map(|(idx, path)| side(files, idx, paths.len(), path))
-            .collect(),
+        sides: sides.map(|(idx, path)| side(files, idx, paths.len(), path)).collect(),
         overlap: plain(overlap),
         vote: vote.as_ref().map(|vote| Vote {
             words: plain(&words::vote(vote)),
@@ -253,17 +230,11 @@ fn plain(text: &str) -> String {
 
 fn block(excerpt: &Excerpt<'_>) -> Block {
     let rows = excerpt.lines(N_CONTEXT);
-    Block {
-        path: plain(&excerpt.source.path),
-        rows: rows.iter().map(row).collect(),
-    }
+    Block { path: plain(&excerpt.source.path), rows: rows.iter().map(row).collect() }
 }
 
 fn row(line: &Line<'_>) -> Row {
-    let pieces = line.pieces.iter().map(|piece| Piece {
-        class: class(piece.marked),
-        text: plain(piece.text),
-    });
+    let pieces = line.pieces.iter().map(|piece| Piece { class: class(piece.marked), text: plain(piece.text) });
     Row {
         number: line.number,
         after_gap: line.after_gap,
@@ -282,10 +253,8 @@ fn class(marked: Marked) -> &'static str {
 }
 
 fn side(files: &Files, idx: usize, n: usize, path: &Path) -> Side {
-    let calls = path.calls.iter().map(|call| Call {
-        function: plain(&call.function),
-        at: plain(&words::at(files, call.span)),
-    });
+    let calls =
+        path.calls.iter().map(|call| Call { function: plain(&call.function), at: plain(&words::at(files, call.span)) });
     let source = files.get(path.span.file).line(files.start(path.span).line);
     Side {
         title: words::side(idx, n),
@@ -313,12 +282,7 @@ fn repair<'a>(files: &Files, fix: &'a Fix) -> Repair<'a> {
         });
         (plain(diff.path), rows.collect())
     });
-    Repair {
-        safety: fix.safety.as_str(),
-        title: plain(&fix.title),
-        path,
-        lines,
-    }
+    Repair { safety: fix.safety.as_str(), title: plain(&fix.title), path, lines }
 }
 
 #[cfg(test)]

@@ -54,12 +54,7 @@ struct Related<'a> {
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Why<'a> {
-    Possible {
-        paths: Vec<Side<'a>>,
-        overlap: &'a str,
-        vote: Option<Vote<'a>>,
-        order: &'a [String],
-    },
+    Possible { paths: Vec<Side<'a>>, overlap: &'a str, vote: Option<Vote<'a>>, order: &'a [String] },
 }
 
 #[derive(Serialize)]
@@ -89,16 +84,9 @@ struct Vote<'a> {
 pub(crate) fn render(page: &Page<'_>) -> String {
     let report = Report {
         schema: SCHEMA,
-        tool: Tool {
-            name: "raceproof",
-            version: page.version,
-        },
+        tool: Tool { name: "raceproof", version: page.version },
         runtime: page.runtime.as_str(),
-        findings: page
-            .findings
-            .iter()
-            .map(|finding| item(page.files, finding))
-            .collect(),
+        findings: page.findings.iter().map(|finding| item(page.files, finding)).collect(),
     };
     let mut json = serde_json::to_string_pretty(&report).expect("text and numbers only");
     json.push('\n');
@@ -132,12 +120,7 @@ fn item<'a>(files: &'a Files, finding: &'a Finding) -> Item<'a> {
 }
 
 fn why<'a>(files: &'a Files, evidence: &'a Evidence) -> Why<'a> {
-    let Evidence::Possible {
-        paths,
-        overlap,
-        vote,
-        order,
-    } = evidence;
+    let Evidence::Possible { paths, overlap, vote, order } = evidence;
     let sides = paths.iter().map(|path| Side {
         thread: &path.thread,
         calls: path
@@ -154,17 +137,8 @@ fn why<'a>(files: &'a Files, evidence: &'a Evidence) -> Why<'a> {
         path: &files.get(path.span.file).path,
         line: files.start(path.span).line,
     });
-    let vote = vote.as_ref().map(|vote| Vote {
-        lock: &vote.lock,
-        with: vote.with,
-        without: vote.without,
-    });
-    Why::Possible {
-        paths: sides.collect(),
-        overlap,
-        vote,
-        order,
-    }
+    let vote = vote.as_ref().map(|vote| Vote { lock: &vote.lock, with: vote.with, without: vote.without });
+    Why::Possible { paths: sides.collect(), overlap, vote, order }
 }
 
 #[cfg(test)]
@@ -242,8 +216,7 @@ mod tests {
         let info = &report["findings"][3];
         assert_eq!(info["fix"], Value::Null);
         assert_eq!(info["symbol"], "");
-        let none =
-            json!({"kind": "possible", "paths": [], "overlap": "", "vote": null, "order": []});
+        let none = json!({"kind": "possible", "paths": [], "overlap": "", "vote": null, "order": []});
         assert_eq!(info["evidence"], none);
         assert_eq!(report["findings"][1]["fix"], "unsafe");
         assert_eq!(report["findings"][1]["column"], 5, "characters, not bytes");

@@ -36,13 +36,7 @@ pub enum Format {
 
 impl Format {
     /// Every format, in the order in which help shows them.
-    pub const ALL: [Format; 5] = [
-        Format::Text,
-        Format::Json,
-        Format::Sarif,
-        Format::Github,
-        Format::Html,
-    ];
+    pub const ALL: [Format; 5] = [Format::Text, Format::Json, Format::Sarif, Format::Github, Format::Html];
 
     /// The word used on the command line.
     #[must_use]
@@ -67,10 +61,7 @@ impl std::str::FromStr for Format {
     type Err = UnknownFormat;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
-        Format::ALL
-            .into_iter()
-            .find(|format| format.as_str() == word)
-            .ok_or_else(|| UnknownFormat(word.to_owned()))
+        Format::ALL.into_iter().find(|format| format.as_str() == word).ok_or_else(|| UnknownFormat(word.to_owned()))
     }
 }
 
@@ -139,10 +130,7 @@ mod tests {
             assert_eq!(format.to_string().parse(), Ok(format));
         }
         let error = "xml".parse::<Format>().unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "no format `xml`; the formats are text, json, sarif, github, html"
-        );
+        assert_eq!(error.to_string(), "no format `xml`; the formats are text, json, sarif, github, html");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! A set of findings for the tests of this crate: several files, other scripts, every kind of evidence and fix.
 
 use facts::{
-    CallStep, Confidence, Edit, Evidence, FileId, Files, Finding, Fingerprint, Fix, GuardVote,
-    Path, RuleInfo, Runtime, Safety, Severity, Span,
+    CallStep, Confidence, Edit, Evidence, FileId, Files, Finding, Fingerprint, Fix, GuardVote, Path, RuleInfo, Runtime,
+    Safety, Severity, Span,
 };
 
 use crate::{Page, Summary};
@@ -40,53 +40,19 @@ for _ in range(2):
     threading.Thread(target=run, args=(Cache(),)).start()";
 
 /// A rule that is on by default.
-const fn rule(
-    name: &'static str,
-    code: &'static str,
-    severity: Severity,
-    summary: &'static str,
-) -> RuleInfo {
+const fn rule(name: &'static str, code: &'static str, severity: Severity, summary: &'static str) -> RuleInfo {
     let docs = "# A rule\n\n## What is caught\nSomething.\n";
-    RuleInfo {
-        name,
-        code,
-        severity,
-        summary,
-        docs,
-        on_by_default: true,
-    }
+    RuleInfo { name, code, severity, summary, docs, on_by_default: true }
 }
 
-pub(crate) static INCREMENT: RuleInfo = rule(
-    "unlocked-increment",
-    "RP201",
-    Severity::Error,
-    "shared state is read and written back without a lock",
-);
-pub(crate) static CHECK: RuleInfo = rule(
-    "check-then-act",
-    "RP202",
-    Severity::Warning,
-    "a test and the use that depends on it are two steps",
-);
-pub(crate) static ORDER: RuleInfo = rule(
-    "lock-order-inversion",
-    "RP301",
-    Severity::Error,
-    "two locks are taken in both orders",
-);
-pub(crate) static SHUTDOWN: RuleInfo = rule(
-    "no-shutdown",
-    "RP403",
-    Severity::Info,
-    "a thread is never joined",
-);
-static UNUSED: RuleInfo = rule(
-    "useless-lock",
-    "RP304",
-    Severity::Warning,
-    "a lock that nothing else takes",
-);
+pub(crate) static INCREMENT: RuleInfo =
+    rule("unlocked-increment", "RP201", Severity::Error, "shared state is read and written back without a lock");
+pub(crate) static CHECK: RuleInfo =
+    rule("check-then-act", "RP202", Severity::Warning, "a test and the use that depends on it are two steps");
+pub(crate) static ORDER: RuleInfo =
+    rule("lock-order-inversion", "RP301", Severity::Error, "two locks are taken in both orders");
+pub(crate) static SHUTDOWN: RuleInfo = rule("no-shutdown", "RP403", Severity::Info, "a thread is never joined");
+static UNUSED: RuleInfo = rule("useless-lock", "RP304", Severity::Warning, "a lock that nothing else takes");
 
 /// `SHUTDOWN` is left out: a finding may be of a rule that is not in the list.
 static RULES: [&RuleInfo; 4] = [&INCREMENT, &CHECK, &ORDER, &UNUSED];
@@ -107,18 +73,10 @@ impl Sample {
             increment(&files, cache, worker),
             check_then_act(&files, worker),
             lock_order(&files, cache, worker),
-            Finding::new(
-                &SHUTDOWN,
-                end_of(&files, worker),
-                "a thread is started and never joined",
-            )
-            .confidence(Confidence::Low),
-            Finding::new(
-                &INCREMENT,
-                find(&files, cache, "_hits = 0\n\n"),
-                "100%, really: a <b>, \"c\"",
-            )
-            .with_fix(Some(lock_fix(&files, cache))),
+            Finding::new(&SHUTDOWN, end_of(&files, worker), "a thread is started and never joined")
+                .confidence(Confidence::Low),
+            Finding::new(&INCREMENT, find(&files, cache, "_hits = 0\n\n"), "100%, really: a <b>, \"c\"")
+                .with_fix(Some(lock_fix(&files, cache))),
         ];
         let mut sample = Self { files, findings };
         for (idx, finding) in sample.findings.iter_mut().enumerate() {
@@ -131,10 +89,7 @@ impl Sample {
     pub(crate) fn empty() -> Self {
         let mut files = Files::default();
         files.add("app/cache.py", CACHE);
-        Self {
-            files,
-            findings: Vec::new(),
-        }
+        Self { files, findings: Vec::new() }
     }
 
     /// Spans beyond the end of the text and inside a character, in a text without any line.
@@ -144,39 +99,21 @@ impl Sample {
         let wide = files.add("wide.py", "日本");
         let path = Path {
             thread: "the main thread".into(),
-            calls: vec![CallStep {
-                function: "f".into(),
-                span: Span::new(wide, 9, 99),
-            }],
+            calls: vec![CallStep { function: "f".into(), span: Span::new(wide, 9, 99) }],
             locks: Vec::new(),
             span: Span::new(wide, 2, 1),
             action: String::new(),
         };
-        let evidence = Evidence::Possible {
-            paths: vec![path],
-            overlap: String::new(),
-            vote: None,
-            order: Vec::new(),
-        };
-        let edits = vec![Edit {
-            span: Span::new(wide, 1, 2),
-            text: "x".into(),
-        }];
-        let fix = Fix {
-            safety: Safety::Safe,
-            title: "break it".into(),
-            edits,
-        };
+        let evidence = Evidence::Possible { paths: vec![path], overlap: String::new(), vote: None, order: Vec::new() };
+        let edits = vec![Edit { span: Span::new(wide, 1, 2), text: "x".into() }];
+        let fix = Fix { safety: Safety::Safe, title: "break it".into(), edits };
         let finding = Finding::new(&CHECK, Span::new(empty, 5, 9), "")
             .also(Span::new(wide, 1, 2), "inside a character")
             .also(Span::new(wide, 6, 60), "beyond the end")
             .also(Span::new(wide, 4, 2), "backwards")
             .because(evidence)
             .with_fix(Some(fix));
-        Self {
-            files,
-            findings: vec![finding],
-        }
+        Self { files, findings: vec![finding] }
     }
 
     /// The page of the sample, without colour.
@@ -188,28 +125,16 @@ impl Sample {
             runtime: Runtime::FreeThreaded,
             version: "0.1.0",
             colour: false,
-            summary: Summary {
-                n_files: self.files.len(),
-                n_hidden: 1,
-                elapsed: Some("0.12 s".into()),
-            },
+            summary: Summary { n_files: self.files.len(), n_hidden: 1, elapsed: Some("0.12 s".into()) },
         }
     }
 }
 
 /// The span of the first `needle` in a text; a line break at the needle's end is not part of it.
 fn find(files: &Files, file: FileId, needle: &str) -> Span {
-    let start = files
-        .get(file)
-        .text
-        .find(needle)
-        .expect("the needle is in the text");
+    let start = files.get(file).text.find(needle).expect("the needle is in the text");
     let end = start + needle.trim_end().len();
-    Span::new(
-        file,
-        u32::try_from(start).unwrap(),
-        u32::try_from(end).unwrap(),
-    )
+    Span::new(file, u32::try_from(start).unwrap(), u32::try_from(end).unwrap())
 }
 
 fn end_of(files: &Files, file: FileId) -> Span {
@@ -219,22 +144,12 @@ fn end_of(files: &Files, file: FileId) -> Span {
 
 fn lock_fix(files: &Files, cache: FileId) -> Fix {
     let text = "with self._lock:\n            self._hits += 1";
-    let edit = Edit {
-        span: find(files, cache, "self._hits += 1"),
-        text: text.into(),
-    };
-    Fix {
-        safety: Safety::Safe,
-        title: "hold `_lock` around the update".into(),
-        edits: vec![edit],
-    }
+    let edit = Edit { span: find(files, cache, "self._hits += 1"), text: text.into() };
+    Fix { safety: Safety::Safe, title: "hold `_lock` around the update".into(), edits: vec![edit] }
 }
 
 fn call(function: &str, span: Span) -> CallStep {
-    CallStep {
-        function: function.into(),
-        span,
-    }
+    CallStep { function: function.into(), span }
 }
 
 fn increment(files: &Files, cache: FileId, worker: FileId) -> Finding {
@@ -262,35 +177,21 @@ fn increment(files: &Files, cache: FileId, worker: FileId) -> Finding {
             },
         ],
         overlap: "`run` is started twice and never joined".into(),
-        vote: Some(GuardVote {
-            lock: "self._lock".into(),
-            with: 5,
-            without: 1,
-        }),
+        vote: Some(GuardVote { lock: "self._lock".into(), with: 5, without: 1 }),
         order: vec![
             "thread 1 reads `self._hits` (0)".into(),
             "thread 2 reads `self._hits` (0)".into(),
             "both write 1: one update is lost".into(),
         ],
     };
-    Finding::new(
-        &INCREMENT,
-        update,
-        "`self._hits` is read and written back without a lock",
-    )
-    .on("self._hits")
-    .within("Cache.get")
-    .also(
-        find(files, cache, "_lock = threading"),
-        "other accesses hold this lock",
-    )
-    .also(
-        find(files, worker, "threading.Thread(target=run"),
-        "two threads are started here",
-    )
-    .confidence(Confidence::High)
-    .because(evidence)
-    .with_fix(Some(lock_fix(files, cache)))
+    Finding::new(&INCREMENT, update, "`self._hits` is read and written back without a lock")
+        .on("self._hits")
+        .within("Cache.get")
+        .also(find(files, cache, "_lock = threading"), "other accesses hold this lock")
+        .also(find(files, worker, "threading.Thread(target=run"), "two threads are started here")
+        .confidence(Confidence::High)
+        .because(evidence)
+        .with_fix(Some(lock_fix(files, cache)))
 }
 
 fn check_then_act(files: &Files, worker: FileId) -> Finding {
@@ -301,25 +202,15 @@ fn check_then_act(files: &Files, worker: FileId) -> Finding {
         safety: Safety::Unsafe,
         title: "one `setdefault`".into(),
         edits: vec![
-            Edit {
-                span: store,
-                text: "größe.setdefault(\"日本\", cache.get(\"<b>&\"))".into(),
-            },
-            Edit {
-                span: import,
-                text: "import sys\n".into(),
-            },
+            Edit { span: store, text: "größe.setdefault(\"日本\", cache.get(\"<b>&\"))".into() },
+            Edit { span: import, text: "import sys\n".into() },
         ],
     };
-    Finding::new(
-        &CHECK,
-        test,
-        "`größe` is tested and then filled in a second step",
-    )
-    .on("größe")
-    .within("run")
-    .also(store, "and filled here")
-    .with_fix(Some(fix))
+    Finding::new(&CHECK, test, "`größe` is tested and then filled in a second step")
+        .on("größe")
+        .within("run")
+        .also(store, "and filled here")
+        .with_fix(Some(fix))
 }
 
 fn lock_order(files: &Files, cache: FileId, worker: FileId) -> Finding {
@@ -333,17 +224,10 @@ fn lock_order(files: &Files, cache: FileId, worker: FileId) -> Finding {
     let span = find(files, cache, "with self._lock:");
     let other = find(files, worker, "import threading");
     let evidence = Evidence::Possible {
-        paths: vec![
-            side("thread A", "a", span),
-            side("thread B", "b", other),
-            side("thread C", "c", other),
-        ],
+        paths: vec![side("thread A", "a", span), side("thread B", "b", other), side("thread C", "c", other)],
         overlap: String::new(),
         vote: None,
         order: Vec::new(),
     };
-    Finding::new(&ORDER, span, "`a`, `b` and `c` are taken in a circle")
-        .on("a")
-        .within("Cache.reset")
-        .because(evidence)
+    Finding::new(&ORDER, span, "`a`, `b` and `c` are taken in a circle").on("a").within("Cache.reset").because(evidence)
 }

@@ -11,10 +11,9 @@ use std::fmt::Write;
 use facts::{Confidence, Evidence, FileId, Files, Finding, Fix, Path, RuleInfo, Severity, Span};
 
 use self::schema::{
-    ArtifactChange, ArtifactLocation, CodeFlow, Configuration, Descriptor, DescriptorProperties,
-    Driver, Location, Log, LogicalLocation, Outcome, OutcomeProperties, PhysicalLocation, Region,
-    Repair, RepairProperties, Replacement, Run, RunProperties, Text, ThreadFlow,
-    ThreadFlowLocation, Tool,
+    ArtifactChange, ArtifactLocation, CodeFlow, Configuration, Descriptor, DescriptorProperties, Driver, Location, Log,
+    LogicalLocation, Outcome, OutcomeProperties, PhysicalLocation, Region, Repair, RepairProperties, Replacement, Run,
+    RunProperties, Text, ThreadFlow, ThreadFlowLocation, Tool,
 };
 use crate::{Page, words};
 
@@ -28,34 +27,17 @@ pub(crate) fn render(page: &Page<'_>) -> String {
             rules.push(finding.rule);
         }
     }
-    let index: BTreeMap<&str, usize> = rules
-        .iter()
-        .enumerate()
-        .map(|(idx, rule)| (rule.name, idx))
-        .collect();
-    let results = page
-        .findings
-        .iter()
-        .map(|finding| outcome(page.files, finding, index[finding.rule.name]))
-        .collect();
-    let driver = Driver {
-        name: "raceproof",
-        version: page.version,
-        rules: rules.into_iter().map(descriptor).collect(),
-    };
+    let index: BTreeMap<&str, usize> = rules.iter().enumerate().map(|(idx, rule)| (rule.name, idx)).collect();
+    let results = page.findings.iter().map(|finding| outcome(page.files, finding, index[finding.rule.name])).collect();
+    let driver =
+        Driver { name: "raceproof", version: page.version, rules: rules.into_iter().map(descriptor).collect() };
     let run = Run {
         tool: Tool { driver },
         column_kind: "unicodeCodePoints",
         results,
-        properties: RunProperties {
-            runtime: page.runtime.as_str(),
-        },
+        properties: RunProperties { runtime: page.runtime.as_str() },
     };
-    let log = Log {
-        schema: "https://json.schemastore.org/sarif-2.1.0.json",
-        version: "2.1.0",
-        runs: [run],
-    };
+    let log = Log { schema: "https://json.schemastore.org/sarif-2.1.0.json", version: "2.1.0", runs: [run] };
     let mut json = serde_json::to_string_pretty(&log).expect("text and numbers only");
     json.push('\n');
     json
@@ -79,19 +61,9 @@ fn descriptor(rule: &RuleInfo) -> Descriptor<'_> {
         id: rule.name,
         name: pascal_case(rule.name),
         short_description: Text::plain(rule.summary),
-        help: Text {
-            text: rule.docs.to_owned(),
-            markdown: Some(rule.docs),
-        },
-        default_configuration: Configuration {
-            enabled: rule.on_by_default,
-            level: level(rule.severity),
-        },
-        properties: DescriptorProperties {
-            code: rule.code,
-            tags: ["concurrency", "thread-safety"],
-            problem_severity,
-        },
+        help: Text { text: rule.docs.to_owned(), markdown: Some(rule.docs) },
+        default_configuration: Configuration { enabled: rule.on_by_default, level: level(rule.severity) },
+        properties: DescriptorProperties { code: rule.code, tags: ["concurrency", "thread-safety"], problem_severity },
     }
 }
 
@@ -99,44 +71,25 @@ fn descriptor(rule: &RuleInfo) -> Descriptor<'_> {
 fn pascal_case(name: &str) -> String {
     let capital = |word: &str| {
         let mut chars = word.chars();
-        chars
-            .next()
-            .map(|first| first.to_uppercase().chain(chars).collect::<String>())
+        chars.next().map(|first| first.to_uppercase().chain(chars).collect::<String>())
     };
     name.split('-').filter_map(capital).collect()
 }
 
 fn outcome<'a>(files: &Files, finding: &'a Finding, rule_index: usize) -> Outcome<'a> {
-    let Evidence::Possible {
-        paths,
-        overlap,
-        vote,
-        order,
-    } = &finding.evidence;
+    let Evidence::Possible { paths, overlap, vote, order } = &finding.evidence;
     let mut main = location(files, finding.span, None);
     if !finding.symbol.is_empty() {
-        let kind = if finding.symbol.contains('.') {
-            "member"
-        } else {
-            "function"
-        };
-        main.logical_locations = vec![LogicalLocation {
-            fully_qualified_name: &finding.symbol,
-            kind,
-        }];
+        let kind = if finding.symbol.contains('.') { "member" } else { "function" };
+        main.logical_locations = vec![LogicalLocation { fully_qualified_name: &finding.symbol, kind }];
     }
     let related = finding.related.iter().enumerate().map(|(idx, related)| {
         let mut related = location(files, related.span, Some(related.message.clone()));
         related.id = Some(idx + 1);
         related
     });
-    let flows = paths
-        .iter()
-        .enumerate()
-        .map(|(idx, path)| thread_flow(files, idx, path));
-    let flow = CodeFlow {
-        thread_flows: flows.collect(),
-    };
+    let flows = paths.iter().enumerate().map(|(idx, path)| thread_flow(files, idx, path));
+    let flow = CodeFlow { thread_flows: flows.collect() };
     Outcome {
         rule_id: finding.rule.name,
         rule_index,
@@ -149,17 +102,9 @@ fn outcome<'a>(files: &Files, finding: &'a Finding, rule_index: usize) -> Outcom
         message: Text::plain(&finding.message),
         locations: [main],
         related_locations: related.collect(),
-        code_flows: if paths.is_empty() {
-            Vec::new()
-        } else {
-            vec![flow]
-        },
+        code_flows: if paths.is_empty() { Vec::new() } else { vec![flow] },
         partial_fingerprints: BTreeMap::from([(FINGERPRINT, finding.fingerprint.to_string())]),
-        fixes: finding
-            .fix
-            .iter()
-            .filter_map(|fix| repair(files, fix))
-            .collect(),
+        fixes: finding.fix.iter().filter_map(|fix| repair(files, fix)).collect(),
         properties: OutcomeProperties {
             confidence: finding.confidence.as_str(),
             place: &finding.place,
@@ -172,19 +117,11 @@ fn outcome<'a>(files: &Files, finding: &'a Finding, rule_index: usize) -> Outcom
 }
 
 fn thread_flow<'a>(files: &Files, idx: usize, path: &'a Path) -> ThreadFlow<'a> {
-    let calls = path
-        .calls
-        .iter()
-        .enumerate()
-        .map(|(depth, call)| ThreadFlowLocation {
-            location: location(
-                files,
-                call.span,
-                Some(format!("enters `{}`", call.function)),
-            ),
-            nesting_level: depth,
-            importance: "important",
-        });
+    let calls = path.calls.iter().enumerate().map(|(depth, call)| ThreadFlowLocation {
+        location: location(files, call.span, Some(format!("enters `{}`", call.function))),
+        nesting_level: depth,
+        importance: "important",
+    });
     let action = format!("{}, {}", path.action, words::locks(&path.locks));
     let access = ThreadFlowLocation {
         location: location(files, path.span, Some(action)),
@@ -211,9 +148,7 @@ fn repair<'a>(files: &Files, fix: &'a Fix) -> Option<Repair<'a>> {
             artifact_location: artifact(files, file),
             replacements: replacements.collect(),
         }],
-        properties: RepairProperties {
-            safety: fix.safety.as_str(),
-        },
+        properties: RepairProperties { safety: fix.safety.as_str() },
     })
 }
 
@@ -233,18 +168,11 @@ fn location<'a>(files: &Files, span: Span, message: Option<String>) -> Location<
 fn region(files: &Files, span: Span) -> Region {
     let start = files.start(span);
     let end = files.get(span.file).position(span.end.max(span.start));
-    Region {
-        start_line: start.line,
-        start_column: start.column,
-        end_line: end.line,
-        end_column: end.column,
-    }
+    Region { start_line: start.line, start_column: start.column, end_line: end.line, end_column: end.column }
 }
 
 fn artifact(files: &Files, file: FileId) -> ArtifactLocation {
-    ArtifactLocation {
-        uri: uri(&files.get(file).path),
-    }
+    ArtifactLocation { uri: uri(&files.get(file).path) }
 }
 
 /// A path as a URI: relative paths stay relative, absolute ones (also `C:/...`) get the scheme `file`.

@@ -36,21 +36,13 @@ impl From<Severity> for Style {
 /// Shows one finding without colour, as the pages of the rules do. The result ends with a line break.
 #[must_use]
 pub fn finding(files: &Files, finding: &Finding) -> String {
-    let mut text = Text {
-        files,
-        colour: false,
-        out: String::new(),
-    };
+    let mut text = Text { files, colour: false, out: String::new() };
     text.finding(finding);
     text.out
 }
 
 pub(crate) fn render(page: &Page<'_>) -> String {
-    let mut text = Text {
-        files: page.files,
-        colour: page.colour,
-        out: String::new(),
-    };
+    let mut text = Text { files: page.files, colour: page.colour, out: String::new() };
     for finding in page.findings {
         text.finding(finding);
         text.line("");
@@ -101,12 +93,7 @@ impl Text<'_> {
         self.line(format!("{head}{message}").trim_end());
         self.place(finding);
         self.snippet(finding);
-        let Evidence::Possible {
-            paths,
-            overlap,
-            vote,
-            order,
-        } = &finding.evidence;
+        let Evidence::Possible { paths, overlap, vote, order } = &finding.evidence;
         for (idx, path) in paths.iter().enumerate() {
             self.side(&words::side(idx, paths.len()), path);
         }
@@ -162,13 +149,8 @@ impl Text<'_> {
             }
             for mark in &excerpt.marks {
                 let range = range(mark);
-                let kind = if mark.primary {
-                    AnnotationKind::Primary
-                } else {
-                    AnnotationKind::Context
-                };
-                let mut annotation =
-                    kind.span(range.start - window.start..range.end - window.start);
+                let kind = if mark.primary { AnnotationKind::Primary } else { AnnotationKind::Context };
+                let mut annotation = kind.span(range.start - window.start..range.end - window.start);
                 if !mark.label.is_empty() {
                     annotation = annotation.label(visible(mark.label));
                 }
@@ -176,11 +158,7 @@ impl Text<'_> {
             }
             group = group.element(snippet);
         }
-        let renderer = if self.colour {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
+        let renderer = if self.colour { Renderer::styled() } else { Renderer::plain() };
         for line in renderer.render(&[group]).lines() {
             self.line(line.trim_end());
         }
@@ -194,11 +172,7 @@ impl Text<'_> {
         }
         let at = self.paint(Style::Faint, &format!("({})", self.at(path.span)));
         let locks = words::locks(&path.locks);
-        self.line(format!(
-            "   {} {at}, {}",
-            visible(&path.action),
-            visible(&locks)
-        ));
+        self.line(format!("   {} {at}, {}", visible(&path.action), visible(&locks)));
     }
 
     fn at(&self, span: facts::Span) -> String {
@@ -243,12 +217,7 @@ impl Text<'_> {
             true => "no findings".to_owned(),
             false => format!("found {}", found.join(", ")),
         };
-        let elapsed = page
-            .summary
-            .elapsed
-            .as_ref()
-            .map(|time| format!(" ({time})"))
-            .unwrap_or_default();
+        let elapsed = page.summary.elapsed.as_ref().map(|time| format!(" ({time})")).unwrap_or_default();
         let files = words::many(page.summary.n_files, "file");
         self.line(format!("{found} in {files}{elapsed}"));
         for note in notes(&counts, page.summary.n_hidden) {
@@ -265,17 +234,13 @@ pub(crate) fn notes(counts: &Counts, n_hidden: usize) -> Vec<String> {
         (n, 0) => notes.push(format!("{n} fixable with raceproof fix")),
         (0, n) => notes.push(format!("{n} fixable with raceproof fix --unsafe")),
         (n, more) => {
-            notes.push(format!(
-                "{n} fixable with raceproof fix ({more} more with --unsafe)"
-            ));
+            notes.push(format!("{n} fixable with raceproof fix ({more} more with --unsafe)"));
         }
     }
     if n_hidden > 0 {
         let hidden = words::many(n_hidden, "finding");
         let them = if n_hidden == 1 { "it" } else { "them" };
-        notes.push(format!(
-            "{hidden} of low confidence hidden; --confidence low shows {them}"
-        ));
+        notes.push(format!("{hidden} of low confidence hidden; --confidence low shows {them}"));
     }
     notes
 }

@@ -11,11 +11,7 @@ pub(crate) fn at(files: &Files, span: Span) -> String {
 
 /// A number of things: `1 error`, `2 errors`.
 pub(crate) fn many(n: usize, thing: &str) -> String {
-    if n == 1 {
-        format!("1 {thing}")
-    } else {
-        format!("{n} {thing}s")
-    }
+    if n == 1 { format!("1 {thing}") } else { format!("{n} {thing}s") }
 }
 
 /// What the side number `idx` of `n` is called.
@@ -46,8 +42,7 @@ pub(crate) fn vote(vote: &GuardVote) -> String {
 /// Text that changes nothing but what it shows: tabs become four spaces, and characters that steer a terminal or
 /// turn the direction of writing become `�`.
 pub(crate) fn visible(text: &str) -> Cow<'_, str> {
-    let steers =
-        |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let steers = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
     if !text.contains(steers) {
         return Cow::Borrowed(text);
     }
@@ -70,10 +65,7 @@ mod tests {
 
     #[test]
     fn escapes_cannot_reach_the_terminal() {
-        assert_eq!(
-            visible("a\x1b[31mb\tc\r\nd\u{202e}"),
-            "a\u{fffd}[31mb    c d\u{fffd}"
-        );
+        assert_eq!(visible("a\x1b[31mb\tc\r\nd\u{202e}"), "a\u{fffd}[31mb    c d\u{fffd}");
         assert!(matches!(visible("naïve 日本"), Cow::Borrowed(_)));
     }
 

@@ -78,8 +78,20 @@ impl Analysis<'_> {
                 let none = matches!(body.op(right), Op::None);
                 let is = (how == Compare::Is) == holds;
                 let test = match (none, body.op(right)) {
-                    (true, _) => if is { Test::Absent } else { Test::Present },
-                    (_, Op::Truth(value)) => if is == value { Test::Present } else { Test::Absent },
+                    (true, _) => {
+                        if is {
+                            Test::Absent
+                        } else {
+                            Test::Present
+                        }
+                    }
+                    (_, Op::Truth(value)) => {
+                        if is == value {
+                            Test::Present
+                        } else {
+                            Test::Absent
+                        }
+                    }
                     _ => Test::Compared,
                 };
                 self.subject(func, left, test, at, found);
@@ -170,7 +182,13 @@ impl Analysis<'_> {
                     (Op::Global(name), [container, ..]) if name == "len" || name == "bool" => {
                         let slots = self.types.slots_of(self.project, func, container.value);
                         let test = if matches!(test, Test::Compared) { Test::Compared } else { test };
-                        found.extend(slots.into_iter().map(|slot| Condition { slot, read: container.value, test, at, through_local }));
+                        found.extend(slots.into_iter().map(|slot| Condition {
+                            slot,
+                            read: container.value,
+                            test,
+                            at,
+                            through_local,
+                        }));
                     }
                     // `self.items.values()`, `self.queue.empty()`: no test of ours.
                     _ => {}
@@ -182,7 +200,16 @@ impl Analysis<'_> {
     }
 
     #[allow(clippy::too_many_arguments)] // the parts of one condition
-    fn keyed(&self, func: FuncId, base: Val, key: Val, test: Test, at: Val, through_local: bool, found: &mut Vec<Condition>) {
+    fn keyed(
+        &self,
+        func: FuncId,
+        base: Val,
+        key: Val,
+        test: Test,
+        at: Val,
+        through_local: bool,
+        found: &mut Vec<Condition>,
+    ) {
         let test = match test {
             Test::Absent | Test::LacksKey(_) => Test::LacksKey(key),
             Test::Present | Test::HasKey(_) => Test::HasKey(key),

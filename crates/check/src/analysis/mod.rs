@@ -190,7 +190,13 @@ impl<'a> Analysis<'a> {
     /// The access that can come in between a stretch's first and last action on `place`: the best of those that
     /// `wanted` admits. "Best" prefers explicit threads to outside callers, then another function, then text order.
     #[must_use]
-    pub fn rival(&self, place: PlaceId, ours: Stretch, action: Action, wanted: impl Fn(&Access) -> bool) -> Option<Rival<'a>> {
+    pub fn rival(
+        &self,
+        place: PlaceId,
+        ours: Stretch,
+        action: Action,
+        wanted: impl Fn(&Access) -> bool,
+    ) -> Option<Rival<'a>> {
         self.rival_with(place, ours, action, &self.locks_over(ours), wanted)
     }
 
@@ -217,13 +223,27 @@ impl<'a> Analysis<'a> {
     }
 
     /// Can `other` come in between?
-    fn meet(&self, ours: Stretch, action: Action, locks: &LockSet, suspends: bool, other: &'a Access) -> Option<Rival<'a>> {
+    fn meet(
+        &self,
+        ours: Stretch,
+        action: Action,
+        locks: &LockSet,
+        suspends: bool,
+        other: &'a Access,
+    ) -> Option<Rival<'a>> {
         let their_locks = self.summaries.locks_at(other.func, other.act);
         let mut best: Option<Rival<'a>> = None;
         for our_group in self.contexts.groups_of(ours.func) {
             for their_group in self.contexts.groups_of(other.func) {
                 let (one, two) = (&self.contexts.groups[our_group], &self.contexts.groups[their_group]);
-                let first = self.side(other.place, action, one.thread(our_group), locks, suspends, self.span(ours.func, ours.to));
+                let first = self.side(
+                    other.place,
+                    action,
+                    one.thread(our_group),
+                    locks,
+                    suspends,
+                    self.span(ours.func, ours.to),
+                );
                 let second = self.side(
                     other.place,
                     action_of(other),
@@ -288,7 +308,8 @@ impl<'a> Analysis<'a> {
                 }
             }
         }
-        let (lock, votes, with) = counts.into_iter().max_by_key(|(lock, votes, _)| (*votes, std::cmp::Reverse(lock.place)))?;
+        let (lock, votes, with) =
+            counts.into_iter().max_by_key(|(lock, votes, _)| (*votes, std::cmp::Reverse(lock.place)))?;
         (votes * 3 >= total * 2 && with >= 2).then_some(Guard { lock, with, without: n_accesses - with })
     }
 
@@ -348,7 +369,12 @@ pub fn action_of(access: &Access) -> Action {
 #[must_use]
 pub fn is_write(access: &Access) -> bool {
     match access.touch {
-        Touch::Store(_) | Touch::Update(_) | Touch::Delete | Touch::ItemStore | Touch::ItemUpdate | Touch::ItemDelete => true,
+        Touch::Store(_)
+        | Touch::Update(_)
+        | Touch::Delete
+        | Touch::ItemStore
+        | Touch::ItemUpdate
+        | Touch::ItemDelete => true,
         Touch::Method(name) => mutates(name.as_str()),
         _ => false,
     }
@@ -359,9 +385,28 @@ pub fn is_write(access: &Access) -> bool {
 pub fn mutates(method: &str) -> bool {
     matches!(
         method,
-        "append" | "appendleft" | "add" | "insert" | "extend" | "extendleft" | "update" | "setdefault" | "pop" | "popleft"
-            | "popitem" | "remove" | "discard" | "clear" | "sort" | "reverse" | "rotate" | "move_to_end"
-            | "difference_update" | "intersection_update" | "symmetric_difference_update" | "subtract"
+        "append"
+            | "appendleft"
+            | "add"
+            | "insert"
+            | "extend"
+            | "extendleft"
+            | "update"
+            | "setdefault"
+            | "pop"
+            | "popleft"
+            | "popitem"
+            | "remove"
+            | "discard"
+            | "clear"
+            | "sort"
+            | "reverse"
+            | "rotate"
+            | "move_to_end"
+            | "difference_update"
+            | "intersection_update"
+            | "symmetric_difference_update"
+            | "subtract"
     )
 }
 
@@ -372,7 +417,14 @@ pub fn removes(access: &Access) -> bool {
         Touch::ItemDelete => true,
         Touch::Method(name) => matches!(
             name.as_str(),
-            "pop" | "popleft" | "popitem" | "remove" | "discard" | "clear" | "difference_update" | "intersection_update"
+            "pop"
+                | "popleft"
+                | "popitem"
+                | "remove"
+                | "discard"
+                | "clear"
+                | "difference_update"
+                | "intersection_update"
         ),
         _ => false,
     }

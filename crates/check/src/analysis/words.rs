@@ -31,7 +31,11 @@ pub(super) fn slot(analysis: &Analysis<'_>, slot: Slot, seen_from: FuncId) -> St
             let own = method.and_then(|method| analysis.project.class_of(method));
             let related = own.is_some_and(|own| analysis.project.class_info(own).mro.contains(&class));
             let on_class = is_class_attribute(analysis, slot);
-            if related && !on_class { format!("self.{name}") } else { format!("{}.{name}", analysis.project.class(class).name) }
+            if related && !on_class {
+                format!("self.{name}")
+            } else {
+                format!("{}.{name}", analysis.project.class(class).name)
+            }
         }
         Slot::Local(func, local) => analysis.body(func).locals[local.0 as usize].to_string(),
     }
@@ -61,7 +65,9 @@ fn doing(analysis: &Analysis<'_>, access: &Access) -> String {
     let place = analysis.place_name(access);
     match access.touch {
         Touch::Load | Touch::Member => format!("reads `{place}`"),
-        Touch::Store(value) if matches!(analysis.body(access.func).op(value), Op::None) => format!("sets `{place}` to None"),
+        Touch::Store(value) if matches!(analysis.body(access.func).op(value), Op::None) => {
+            format!("sets `{place}` to None")
+        }
         Touch::Store(_) => format!("assigns `{place}`"),
         Touch::Update(_) => format!("reads `{place}` and writes it back"),
         Touch::Delete => format!("deletes `{place}`"),
@@ -87,7 +93,14 @@ impl Analysis<'_> {
 
     /// Both sides of a race: call paths, locks, why they overlap, the guard's vote, and one bad order.
     #[must_use]
-    pub fn evidence(&self, ours: Stretch, our_action: String, rival: &Rival<'_>, guard: Option<Guard>, order: Vec<String>) -> Evidence {
+    pub fn evidence(
+        &self,
+        ours: Stretch,
+        our_action: String,
+        rival: &Rival<'_>,
+        guard: Option<Guard>,
+        order: Vec<String>,
+    ) -> Evidence {
         let other = rival.access;
         let mine = self.side_in_words(rival.our_group, ours.func, ours.to, our_action, self.locks_over(ours));
         let their_locks = self.summaries.locks_at(other.func, other.act);

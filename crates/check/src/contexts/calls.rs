@@ -66,7 +66,9 @@ fn sites(project: &Project, types: &TypeMap, func: FuncId) -> Vec<CallSite> {
                     add(val, callee, false, false);
                 }
             }
-            Op::Item { base, .. } => special(project, types, func, base, &["__getitem__"], |callee| add(val, callee, false, false)),
+            Op::Item { base, .. } => {
+                special(project, types, func, base, &["__getitem__"], |callee| add(val, callee, false, false))
+            }
             Op::StoreItem { base, .. } => {
                 special(project, types, func, base, &["__setitem__"], |callee| add(val, callee, false, false));
             }
@@ -74,7 +76,9 @@ fn sites(project: &Project, types: &TypeMap, func: FuncId) -> Vec<CallSite> {
                 special(project, types, func, base, &["__delitem__"], |callee| add(val, callee, false, false));
             }
             Op::Iter { over, .. } => {
-                special(project, types, func, over, &["__iter__", "__aiter__"], |callee| add(val, callee, false, false));
+                special(project, types, func, over, &["__iter__", "__aiter__"], |callee| {
+                    add(val, callee, false, false)
+                });
             }
             Op::Compare { how: Compare::In | Compare::NotIn, right, .. } => {
                 special(project, types, func, right, &["__contains__"], |callee| add(val, callee, false, false));
@@ -129,14 +133,7 @@ fn properties(project: &Project, types: &TypeMap, func: FuncId, base: Val, name:
     found
 }
 
-fn special(
-    project: &Project,
-    types: &TypeMap,
-    func: FuncId,
-    base: Val,
-    names: &[&str],
-    mut each: impl FnMut(Callee),
-) {
+fn special(project: &Project, types: &TypeMap, func: FuncId, base: Val, names: &[&str], mut each: impl FnMut(Callee)) {
     for of in types.of(func, base) {
         if let Type::Instance(class) = of {
             for name in names {

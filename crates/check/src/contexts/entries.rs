@@ -39,8 +39,20 @@ fn is_script(project: &Project, idx: usize) -> bool {
         let top = name.as_str().split('.').next().unwrap_or("");
         matches!(
             top,
-            "threading" | "asyncio" | "concurrent" | "queue" | "socketserver" | "fastapi" | "flask" | "starlette"
-                | "aiohttp" | "celery" | "_thread" | "multiprocessing" | "django" | "tornado"
+            "threading"
+                | "asyncio"
+                | "concurrent"
+                | "queue"
+                | "socketserver"
+                | "fastapi"
+                | "flask"
+                | "starlette"
+                | "aiohttp"
+                | "celery"
+                | "_thread"
+                | "multiprocessing"
+                | "django"
+                | "tornado"
         )
     };
     guarded && !module.imports.iter().any(|import| concurrent(import.module)) && !is_imported(project, idx)
@@ -91,11 +103,18 @@ fn by_definition(project: &Project, types: &TypeMap, func: FuncId) -> Option<Ent
             return Some(EntryKind::Thread);
         }
         if (name.starts_with("do_") || matches!(name, "handle" | "setup" | "finish"))
-            && has(&["BaseHTTPRequestHandler", "StreamRequestHandler", "BaseRequestHandler", "SimpleHTTPRequestHandler"])
+            && has(&[
+                "BaseHTTPRequestHandler",
+                "StreamRequestHandler",
+                "BaseRequestHandler",
+                "SimpleHTTPRequestHandler",
+            ])
         {
             return Some(EntryKind::Handler);
         }
-        if matches!(name, "process_request" | "process_request_thread") && has(&["ThreadingMixIn", "ThreadingHTTPServer"]) {
+        if matches!(name, "process_request" | "process_request_thread")
+            && has(&["ThreadingMixIn", "ThreadingHTTPServer"])
+        {
             return Some(EntryKind::Handler);
         }
         if name == "emit" && has(&["Handler", "StreamHandler"]) {
@@ -107,8 +126,11 @@ fn by_definition(project: &Project, types: &TypeMap, func: FuncId) -> Option<Ent
             return Some(if function.is_async { EntryKind::Task } else { EntryKind::Handler });
         }
     }
-    is_decorated_handler(project, types, func)
-        .then_some(if function.is_async { EntryKind::Task } else { EntryKind::Handler })
+    is_decorated_handler(project, types, func).then_some(if function.is_async {
+        EntryKind::Task
+    } else {
+        EntryKind::Handler
+    })
 }
 
 fn is_decorated_handler(project: &Project, types: &TypeMap, func: FuncId) -> bool {
@@ -125,9 +147,24 @@ fn is_decorated_handler(project: &Project, types: &TypeMap, func: FuncId) -> boo
                 let on_project_class = types.of(parent, base).iter().any(|of| matches!(of, Type::Instance(_)));
                 let routes = matches!(
                     name.as_str(),
-                    "get" | "post" | "put" | "delete" | "patch" | "options" | "head" | "websocket" | "route" | "api_route"
-                        | "on_event" | "exception_handler" | "middleware" | "before_request" | "after_request"
-                        | "teardown_request" | "errorhandler" | "websocket_route"
+                    "get"
+                        | "post"
+                        | "put"
+                        | "delete"
+                        | "patch"
+                        | "options"
+                        | "head"
+                        | "websocket"
+                        | "route"
+                        | "api_route"
+                        | "on_event"
+                        | "exception_handler"
+                        | "middleware"
+                        | "before_request"
+                        | "after_request"
+                        | "teardown_request"
+                        | "errorhandler"
+                        | "websocket_route"
                 );
                 let tasks = matches!(name.as_str(), "task" | "periodic_task" | "actor");
                 called && (routes || tasks) && !on_project_class
@@ -158,15 +195,21 @@ pub(super) fn handed_over(project: &Project, types: &TypeMap, func: FuncId, call
             "threading.Thread" => return one(named("target").or(nth(1)), EntryKind::Thread),
             "threading.Timer" => return one(named("function").or(nth(1)), EntryKind::Thread),
             "_thread.start_new_thread" | "thread.start_new_thread" => return one(nth(0), EntryKind::Thread),
-            "asyncio.to_thread" | "anyio.to_thread.run_sync" | "starlette.concurrency.run_in_threadpool"
-            | "fastapi.concurrency.run_in_threadpool" | "asgiref.sync.sync_to_async" | "trio.to_thread.run_sync" => {
+            "asyncio.to_thread"
+            | "anyio.to_thread.run_sync"
+            | "starlette.concurrency.run_in_threadpool"
+            | "fastapi.concurrency.run_in_threadpool"
+            | "asgiref.sync.sync_to_async"
+            | "trio.to_thread.run_sync" => {
                 return one(nth(0), EntryKind::Pool);
             }
             "asyncio.create_task" | "asyncio.ensure_future" | "asyncio.run" | "asyncio.run_coroutine_threadsafe" => {
                 return one(nth(0), EntryKind::Task);
             }
             "asyncio.gather" | "asyncio.wait" => return all(EntryKind::Task),
-            "fastapi.Depends" | "fastapi.params.Depends" | "fastapi.Security" => return one(nth(0), EntryKind::Handler),
+            "fastapi.Depends" | "fastapi.params.Depends" | "fastapi.Security" => {
+                return one(nth(0), EntryKind::Handler);
+            }
             "atexit.register" => return one(nth(0), EntryKind::Hook),
             "signal.signal" => return one(nth(1), EntryKind::Hook),
             "weakref.ref" | "weakref.finalize" | "weakref.proxy" | "weakref.WeakMethod" => {
@@ -180,12 +223,16 @@ pub(super) fn handed_over(project: &Project, types: &TypeMap, func: FuncId, call
         return subclass_target(project, types, func, target, named("target"));
     };
     match name.as_str() {
-        "submit" | "map" | "apply_async" | "starmap" | "imap" | "imap_unordered" | "apply" if is_pool(project, types, func, base) => {
+        "submit" | "map" | "apply_async" | "starmap" | "imap" | "imap_unordered" | "apply"
+            if is_pool(project, types, func, base) =>
+        {
             one(nth(0), EntryKind::Pool)
         }
         "run_in_executor" => one(nth(1), EntryKind::Pool),
         "create_task" | "ensure_future" | "run_until_complete" | "start_soon" => one(nth(0), EntryKind::Task),
-        "call_soon" | "call_soon_threadsafe" | "add_signal_handler" if types.of(func, base).contains(&Type::Std(Std::Loop)) => {
+        "call_soon" | "call_soon_threadsafe" | "add_signal_handler"
+            if types.of(func, base).contains(&Type::Std(Std::Loop)) =>
+        {
             one(nth(usize::from(name == "add_signal_handler")), EntryKind::Task)
         }
         "call_later" | "call_at" => one(nth(1), EntryKind::Task),
@@ -204,9 +251,9 @@ fn subclass_target(
     given: Option<Val>,
 ) -> Vec<(Val, EntryKind)> {
     let makes_thread = types.of(func, target).iter().any(|of| match of {
-        Type::Class(class) => {
-            project.external_ancestors(*class).any(|base| matches!(base.as_str(), "threading.Thread" | "threading.Timer"))
-        }
+        Type::Class(class) => project
+            .external_ancestors(*class)
+            .any(|base| matches!(base.as_str(), "threading.Thread" | "threading.Timer")),
         _ => false,
     });
     given.filter(|_| makes_thread).map(|val| (val, EntryKind::Thread)).into_iter().collect()

@@ -102,10 +102,10 @@ impl Project {
             class_count += as_u32(module.classes.len());
         }
         let paths: Vec<Vec<Name>> = modules.iter().map(|module| path_parts(&files.get(module.file).path)).collect();
-        let packages: Vec<bool> =
-            modules.iter().map(|module| is_init(&files.get(module.file).path)).collect();
+        let packages: Vec<bool> = modules.iter().map(|module| is_init(&files.get(module.file).path)).collect();
         let is_test = modules.iter().map(|module| is_test(&files.get(module.file).path)).collect();
-        let package_dirs = paths.iter().zip(&packages).filter(|(_, init)| **init).map(|(path, _)| path.clone()).collect();
+        let package_dirs =
+            paths.iter().zip(&packages).filter(|(_, init)| **init).map(|(path, _)| path.clone()).collect();
         let mut by_suffix: FxHashMap<Name, Vec<ModuleId>> = FxHashMap::default();
         let mut names = Vec::new();
         for (idx, path) in paths.iter().enumerate() {
@@ -327,7 +327,10 @@ impl Project {
 
     /// All ancestors outside the project, by dotted name.
     pub fn external_ancestors(&self, class: ClassId) -> impl Iterator<Item = Name> + '_ {
-        self.classes[class.0 as usize].mro.iter().flat_map(|at| self.classes[at.0 as usize].external_bases.iter().copied())
+        self.classes[class.0 as usize]
+            .mro
+            .iter()
+            .flat_map(|at| self.classes[at.0 as usize].external_bases.iter().copied())
     }
 
     /// The file of a function.

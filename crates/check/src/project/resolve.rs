@@ -9,8 +9,25 @@ const HOPS_MAX: usize = 8;
 
 /// Standard modules that we have facts about: a file of the same name does not stand in for them.
 const FACTUAL: [&str; 20] = [
-    "asyncio", "atexit", "collections", "concurrent", "contextlib", "contextvars", "copy", "enum", "functools", "gc",
-    "itertools", "logging", "multiprocessing", "os", "queue", "signal", "socketserver", "threading", "typing",
+    "asyncio",
+    "atexit",
+    "collections",
+    "concurrent",
+    "contextlib",
+    "contextvars",
+    "copy",
+    "enum",
+    "functools",
+    "gc",
+    "itertools",
+    "logging",
+    "multiprocessing",
+    "os",
+    "queue",
+    "signal",
+    "socketserver",
+    "threading",
+    "typing",
     "weakref",
 ];
 
@@ -86,7 +103,8 @@ impl Project {
     pub fn imported(&self, importer: ModuleId, import: Import, hops: usize) -> Symbol {
         let Some(member) = import.member else {
             let dotted = import.module;
-            let bound = if import.binds_top { Name::new(dotted.as_str().split('.').next().unwrap_or("")) } else { dotted };
+            let bound =
+                if import.binds_top { Name::new(dotted.as_str().split('.').next().unwrap_or("")) } else { dotted };
             return self.find_module(importer, bound, 0).map_or(Symbol::External(bound), Symbol::Module);
         };
         let Some(source) = self.find_module(importer, import.module, import.level) else {
@@ -151,7 +169,9 @@ impl Project {
                 Op::Global(name) => break self.lookup(module, name),
                 Op::Class(idx) => break Symbol::Class(self.class_id(module, idx)),
                 Op::Function(idx) => break Symbol::Function(self.func_id(module, idx)),
-                Op::Import(idx) => break self.imported(module, self.modules[module.0 as usize].imports[idx as usize], 0),
+                Op::Import(idx) => {
+                    break self.imported(module, self.modules[module.0 as usize].imports[idx as usize], 0);
+                }
                 Op::Local(_) => {
                     let origin = body.origin(at);
                     if origin == at || matches!(body.op(origin), Op::Local(_)) {

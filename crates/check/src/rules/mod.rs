@@ -19,7 +19,7 @@ pub struct Rule {
 }
 
 /// All rules, in the order of their codes.
-pub static RULES: [&Rule; 2] = [&unlocked_lazy_init::RULE, &unlocked_increment::RULE];
+pub static RULES: &[&Rule] = &[&unlocked_lazy_init::RULE, &unlocked_increment::RULE];
 
 /// Raised when a rule panics: a bug of ours that must not hide the other rules.
 pub static INTERNAL_ERROR: RuleInfo = RuleInfo {

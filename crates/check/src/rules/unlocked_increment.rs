@@ -44,11 +44,15 @@ fn update_finding(analysis: &Analysis<'_>, update: &Access) -> Option<Finding> {
     ];
     let evidence = analysis.evidence(stretch, analysis.doing(update), &rival, analysis.guard(update.place), order);
     Some(
-        Finding::new(&RULE.info, analysis.span(update.func, update.act), format!("`{name}` is read and written back without a lock"))
-            .on(name)
-            .within(analysis.symbol(update.func))
-            .also(analysis.span(rival.access.func, rival.access.act), "another thread can come in between here")
-            .confidence(rival.confidence)
-            .because(evidence),
+        Finding::new(
+            &RULE.info,
+            analysis.span(update.func, update.act),
+            format!("`{name}` is read and written back without a lock"),
+        )
+        .on(name)
+        .within(analysis.symbol(update.func))
+        .also(analysis.span(rival.access.func, rival.access.act), "another thread can come in between here")
+        .confidence(rival.confidence)
+        .because(evidence),
     )
 }

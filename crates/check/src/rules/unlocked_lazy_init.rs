@@ -44,7 +44,8 @@ fn creation(analysis: &Analysis<'_>, store: &Access) -> Option<Finding> {
     if !analysis.summaries.locks_at(store.func, store.act).is_empty() && analysis.locks_over(stretch).is_empty() {
         return None;
     }
-    let rival = analysis.rival(store.place, stretch, Action::Update, |other| is_write(other) && !removes_only(analysis, other))
+    let rival = analysis
+        .rival(store.place, stretch, Action::Update, |other| is_write(other) && !removes_only(analysis, other))
         .or_else(|| async_getter(analysis, store, stretch))?;
     Some(finding(analysis, store, &condition, stretch, &rival))
 }
@@ -108,10 +109,17 @@ fn finding(
     ];
     let evidence = analysis.evidence(stretch, analysis.doing(store), rival, analysis.guard(store.place), order);
     let confidence = rival.confidence.max(Confidence::Low);
-    Finding::new(&RULE.info, analysis.span(store.func, store.act), format!("`{name}` is created on first use without a lock"))
-        .on(name)
-        .within(analysis.symbol(store.func))
-        .also(analysis.span(store.func, condition.at), "tested here; a second thread can pass the test before the assignment")
-        .confidence(confidence)
-        .because(evidence)
+    Finding::new(
+        &RULE.info,
+        analysis.span(store.func, store.act),
+        format!("`{name}` is created on first use without a lock"),
+    )
+    .on(name)
+    .within(analysis.symbol(store.func))
+    .also(
+        analysis.span(store.func, condition.at),
+        "tested here; a second thread can pass the test before the assignment",
+    )
+    .confidence(confidence)
+    .because(evidence)
 }

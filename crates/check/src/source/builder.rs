@@ -46,14 +46,8 @@ pub(super) struct Builder {
 
 /// Lowers a parsed module.
 pub(super) fn lower(file: FileId, syntax: &ast::ModModule, comments: Vec<Comment>) -> Module {
-    let module = Module {
-        file,
-        functions: Vec::new(),
-        classes: Vec::new(),
-        imports: Vec::new(),
-        comments,
-        error: None,
-    };
+    let module =
+        Module { file, functions: Vec::new(), classes: Vec::new(), imports: Vec::new(), comments, error: None };
     let mut builder = Builder { module, scopes: Vec::new(), depth: 0, for_types: false, too_deep: None };
     let func = builder.reserve(Name::new("<module>"), Name::new(""), FunctionKind::Module, None, syntax.range());
     builder.enter(func, FunctionKind::Module, Bindings::default());

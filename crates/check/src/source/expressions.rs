@@ -43,7 +43,11 @@ impl Builder {
             Expr::BoolOp(it) => self.bool_op(it),
             Expr::UnaryOp(it) => {
                 let value = self.expr(&it.operand);
-                if it.op == ast::UnaryOp::Not { self.push(Op::Not(value), range) } else { self.other(vec![value], range) }
+                if it.op == ast::UnaryOp::Not {
+                    self.push(Op::Not(value), range)
+                } else {
+                    self.other(vec![value], range)
+                }
             }
             Expr::Compare(it) => self.compare(it, range),
             Expr::BinOp(it) => self.binary(it),
@@ -145,10 +149,8 @@ impl Builder {
     }
 
     fn display(&mut self, kind: Display, elts: &[Expr], range: TextRange) -> Val {
-        let args = elts
-            .iter()
-            .map(|elt| Arg { name: None, value: self.expr(elt), starred: elt.is_starred_expr() })
-            .collect();
+        let args =
+            elts.iter().map(|elt| Arg { name: None, value: self.expr(elt), starred: elt.is_starred_expr() }).collect();
         let args = self.args(args);
         self.push(Op::Display(kind, args), range)
     }

@@ -179,9 +179,8 @@ impl Collector<'_> {
             return (Touch::Member, attr);
         };
         let container = self.types.container(self.project, func, val);
-        let views = matches!(name.as_str(), "items" | "keys" | "values") && container.is_none_or(|of| {
-            matches!(of, Container::Dict | Container::WeakDict)
-        });
+        let views = matches!(name.as_str(), "items" | "keys" | "values")
+            && container.is_none_or(|of| matches!(of, Container::Dict | Container::WeakDict));
         if views {
             let Some(user) = self.summaries.consumer(func, call) else { return (Touch::Method(name), call) };
             return match body.op(user) {
@@ -250,10 +249,19 @@ fn consumer_kind(project: &Project, types: &TypeMap, func: FuncId, body: &Body, 
         .collect();
     let _ = project;
     Some(match *external.first()? {
-        "list" | "sorted" | "set" | "frozenset" | "dict" | "copy.copy" | "collections.OrderedDict" | "collections.Counter"
+        "list"
+        | "sorted"
+        | "set"
+        | "frozenset"
+        | "dict"
+        | "copy.copy"
+        | "collections.OrderedDict"
+        | "collections.Counter"
         | "tuple" => Use::Copies,
-        "sum" | "min" | "max" | "any" | "all" | "map" | "filter" | "zip" | "enumerate" | "reversed" | "iter" | "copy.deepcopy"
-        | "collections.deque" | "itertools.chain" | "six.iteritems" | "six.itervalues" => Use::Iterates,
+        "sum" | "min" | "max" | "any" | "all" | "map" | "filter" | "zip" | "enumerate" | "reversed" | "iter"
+        | "copy.deepcopy" | "collections.deque" | "itertools.chain" | "six.iteritems" | "six.itervalues" => {
+            Use::Iterates
+        }
         "len" | "bool" => Use::Measures,
         _ => return None,
     })

@@ -14,9 +14,22 @@ const ROUNDS: usize = 12;
 fn makes(name: &str) -> bool {
     matches!(
         name,
-        "__init__" | "__new__" | "__post_init__" | "__setstate__" | "__set_name__" | "__attrs_post_init__" | "__copy__"
-            | "__deepcopy__" | "setUp" | "setup_method" | "asyncSetUp" | "__init_subclass__" | "__class_getitem__"
-            | "model_post_init" | "__reduce__" | "__getstate__"
+        "__init__"
+            | "__new__"
+            | "__post_init__"
+            | "__setstate__"
+            | "__set_name__"
+            | "__attrs_post_init__"
+            | "__copy__"
+            | "__deepcopy__"
+            | "setUp"
+            | "setup_method"
+            | "asyncSetUp"
+            | "__init_subclass__"
+            | "__class_getitem__"
+            | "model_post_init"
+            | "__reduce__"
+            | "__getstate__"
     )
 }
 

@@ -77,7 +77,11 @@ impl Finder<'_> {
         let body = &self.project.function(func).body;
         for val in body.vals() {
             let Some((base, "acquire" | "__enter__")) = method_call(body, val) else { continue };
-            let awaited = body.vals().skip(val.0 as usize).take(2).any(|next| matches!(body.op(next), Op::Await(of) if of == val));
+            let awaited = body
+                .vals()
+                .skip(val.0 as usize)
+                .take(2)
+                .any(|next| matches!(body.op(next), Op::Await(of) if of == val));
             let locks = self.lock_of(func, base, Some(awaited), 0);
             for lock in locks {
                 let end = self.release_after(func, val, lock.0).unwrap_or(body.block(body.node(val).block).end);
@@ -95,13 +99,18 @@ impl Finder<'_> {
             .skip(acquire.0 as usize)
             .filter(|val| {
                 method_call(body, *val).is_some_and(|(base, name)| {
-                    matches!(name, "release" | "__exit__") && self.types.slots_of(self.project, func, base).contains(&slot)
-                        || matches!(name, "release") && self.lock_of(func, base, Some(false), 0).iter().any(|lock| lock.0 == slot)
+                    matches!(name, "release" | "__exit__")
+                        && self.types.slots_of(self.project, func, base).contains(&slot)
+                        || matches!(name, "release")
+                            && self.lock_of(func, base, Some(false), 0).iter().any(|lock| lock.0 == slot)
                 })
             })
             .collect();
         let in_finally = |val: &Val| body.enclosing(*val).any(|(_, block)| matches!(block.kind, BlockKind::Finally(_)));
-        let chosen = releases.iter().find(|val| in_finally(val)).or_else(|| releases.iter().find(|val| body.holds(block, **val)));
+        let chosen = releases
+            .iter()
+            .find(|val| in_finally(val))
+            .or_else(|| releases.iter().find(|val| body.holds(block, **val)));
         chosen.or(releases.last()).map(|val| val.0)
     }
 
@@ -154,7 +163,8 @@ impl Finder<'_> {
                 }
                 let kind = if is_async { LockKind::EventLoop } else { LockKind::Thread };
                 match (inner.body.op(context), self.project.class_of(decorated)) {
-                    (Op::Attr { base, name }, Some(class)) if matches!(inner.body.op(base), Op::Local(local) if local.0 == 0) => {
+                    (Op::Attr { base, name }, Some(class)) if matches!(inner.body.op(base), Op::Local(local) if local.0 == 0) =>
+                    {
                         found.push((Slot::Attr(self.types.owner(self.project, class, name), name), kind));
                     }
                     // A lock in a cell of the decorator guards what it decorates.
@@ -310,7 +320,11 @@ impl Finder<'_> {
     fn acquired_at(&self, func: FuncId, at: Val) -> Found {
         let mut regions = Vec::new();
         self.acquired(func, &mut regions);
-        regions.into_iter().filter(|(first, end, ..)| *first <= at.0 && at.0 < *end).map(|(_, _, lock, _)| lock).collect()
+        regions
+            .into_iter()
+            .filter(|(first, end, ..)| *first <= at.0 && at.0 < *end)
+            .map(|(_, _, lock, _)| lock)
+            .collect()
     }
 
     /// A class whose `__enter__` takes a lock.
@@ -320,7 +334,9 @@ impl Finder<'_> {
             let body = &self.project.function(method).body;
             for val in body.vals() {
                 let base = match body.op(val) {
-                    Op::Call { .. } => method_call(body, val).filter(|(_, name)| *name == "acquire" || *name == "__enter__"),
+                    Op::Call { .. } => {
+                        method_call(body, val).filter(|(_, name)| *name == "acquire" || *name == "__enter__")
+                    }
                     _ => None,
                 };
                 if let Some((base, _)) = base {
@@ -346,7 +362,8 @@ pub(crate) fn says_lock(name: &str) -> bool {
     let lower = name.to_ascii_lowercase();
     lower.split('_').any(|word| {
         matches!(word, "lock" | "rlock" | "mutex" | "locks" | "lck" | "cond" | "condition" | "mutexes")
-            || (word.ends_with("lock") && !matches!(word, "block" | "clock" | "unlock" | "flock" | "deadlock" | "unblock" | "nonblock"))
+            || (word.ends_with("lock")
+                && !matches!(word, "block" | "clock" | "unlock" | "flock" | "deadlock" | "unblock" | "nonblock"))
             || word.ends_with("mutex")
     })
 }

@@ -34,9 +34,9 @@ pub(super) fn types(project: &Project, module: ModuleId, annotation: &Annotation
                 "Tuple" | "tuple" | "FrozenSet" | "frozenset" => (Types::from_slice(&[Type::Plain]), inner(0)),
                 _ => {
                     let types = named(project, module, path);
-                    let is_map = types.iter().any(|of| {
-                        matches!(of, Type::Container(Container::Dict | Container::WeakDict))
-                    }) || matches!(last, "Mapping");
+                    let is_map =
+                        types.iter().any(|of| matches!(of, Type::Container(Container::Dict | Container::WeakDict)))
+                            || matches!(last, "Mapping");
                     (types, inner(usize::from(is_map && args.len() > 1)))
                 }
             }

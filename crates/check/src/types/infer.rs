@@ -214,7 +214,9 @@ impl Inference<'_> {
                     });
                     class.map(|class| Slot::Attr(self.map.owner(project, class, name), name))
                 }
-                Op::StoreLocal { local, .. } if function.kind != FunctionKind::ClassBody => Some(Slot::Local(id, local)),
+                Op::StoreLocal { local, .. } if function.kind != FunctionKind::ClassBody => {
+                    Some(Slot::Local(id, local))
+                }
                 _ => self.map.slots_of(project, id, *node).first().copied(),
             };
             if let Some(slot) = slot {
@@ -299,7 +301,9 @@ impl Inference<'_> {
             }
             Op::StoreCaptured { .. } | Op::StoreGlobal { .. } | Op::StoreAttr { .. } => {
                 let value = match body.op(val) {
-                    Op::StoreCaptured { value, .. } | Op::StoreGlobal { value, .. } | Op::StoreAttr { value, .. } => value,
+                    Op::StoreCaptured { value, .. } | Op::StoreGlobal { value, .. } | Op::StoreAttr { value, .. } => {
+                        value
+                    }
                     _ => return 0,
                 };
                 for slot in self.map.slots_of(project, id, val) {
@@ -316,7 +320,8 @@ impl Inference<'_> {
             }
             Op::Return(Some(value)) => {
                 let set = self.at(id, value);
-                let declared = project.function(id).returns.is_some() && self.map.returns.get(&id).is_some_and(|set| *set != 0);
+                let declared =
+                    project.function(id).returns.is_some() && self.map.returns.get(&id).is_some_and(|set| *set != 0);
                 if !declared {
                     let old = self.map.returns.get(&id).copied().unwrap_or(0);
                     let new = self.join(old, set);
@@ -488,7 +493,10 @@ impl Inference<'_> {
                     self.element(id, body, base)
                 }
                 Op::Global(name)
-                    if matches!(name.as_str(), "list" | "tuple" | "sorted" | "set" | "reversed" | "iter" | "enumerate") =>
+                    if matches!(
+                        name.as_str(),
+                        "list" | "tuple" | "sorted" | "set" | "reversed" | "iter" | "enumerate"
+                    ) =>
                 {
                     match body.args(args).first() {
                         Some(arg) => self.element(id, body, arg.value),

@@ -239,10 +239,12 @@ impl TypeMap {
     pub fn std_of(&self, project: &Project, of: Type) -> Option<Std> {
         match of {
             Type::Std(std) => Some(std),
-            Type::Instance(class) => project.external_ancestors(class).find_map(|base| match constructed(base.as_str()) {
-                Some(Type::Std(std)) => Some(std),
-                _ => None,
-            }),
+            Type::Instance(class) => {
+                project.external_ancestors(class).find_map(|base| match constructed(base.as_str()) {
+                    Some(Type::Std(std)) => Some(std),
+                    _ => None,
+                })
+            }
             _ => None,
         }
     }
@@ -258,7 +260,9 @@ impl TypeMap {
     pub fn container_of(&self, project: &Project, of: Type) -> Option<Container> {
         match of {
             Type::Container(container) => Some(container),
-            Type::Instance(class) => project.external_ancestors(class).find_map(|base| standard::container(base.as_str())),
+            Type::Instance(class) => {
+                project.external_ancestors(class).find_map(|base| standard::container(base.as_str()))
+            }
             _ => None,
         }
     }

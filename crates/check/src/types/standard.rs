@@ -6,8 +6,14 @@ use super::{Container, Std, Type};
 #[must_use]
 pub fn constructed(dotted: &str) -> Option<Type> {
     let kind = match dotted {
-        "threading.Lock" | "_thread.allocate_lock" | "threading._allocate_lock" | "_thread.LockType"
-        | "threading._PyRLock" | "multiprocessing.Lock" | "filelock.FileLock" | "dummy_threading.Lock" => Std::Lock,
+        "threading.Lock"
+        | "_thread.allocate_lock"
+        | "threading._allocate_lock"
+        | "_thread.LockType"
+        | "threading._PyRLock"
+        | "multiprocessing.Lock"
+        | "filelock.FileLock"
+        | "dummy_threading.Lock" => Std::Lock,
         "threading.RLock" | "threading._RLock" | "multiprocessing.RLock" | "_thread.RLock" => Std::RLock,
         "threading.Condition" | "multiprocessing.Condition" => Std::Condition,
         "threading.Semaphore" | "threading.BoundedSemaphore" | "multiprocessing.Semaphore" => Std::Semaphore,
@@ -15,12 +21,22 @@ pub fn constructed(dotted: &str) -> Option<Type> {
         "threading.Barrier" => Std::Barrier,
         "threading.Thread" => Std::Thread,
         "threading.Timer" => Std::Timer,
-        "threading.local" | "_thread._local" | "asgiref.local.Local" | "werkzeug.local.Local" | "greenlet.local" => Std::ThreadLocal,
+        "threading.local" | "_thread._local" | "asgiref.local.Local" | "werkzeug.local.Local" | "greenlet.local" => {
+            Std::ThreadLocal
+        }
         "contextvars.ContextVar" => Std::ContextVar,
-        "queue.Queue" | "queue.LifoQueue" | "queue.PriorityQueue" | "queue.SimpleQueue" | "multiprocessing.Queue"
-        | "multiprocessing.JoinableQueue" | "_queue.SimpleQueue" | "Queue.Queue" => Std::Queue,
-        "concurrent.futures.ThreadPoolExecutor" | "concurrent.futures.thread.ThreadPoolExecutor"
-        | "multiprocessing.pool.ThreadPool" | "multiprocessing.dummy.Pool" => Std::Executor,
+        "queue.Queue"
+        | "queue.LifoQueue"
+        | "queue.PriorityQueue"
+        | "queue.SimpleQueue"
+        | "multiprocessing.Queue"
+        | "multiprocessing.JoinableQueue"
+        | "_queue.SimpleQueue"
+        | "Queue.Queue" => Std::Queue,
+        "concurrent.futures.ThreadPoolExecutor"
+        | "concurrent.futures.thread.ThreadPoolExecutor"
+        | "multiprocessing.pool.ThreadPool"
+        | "multiprocessing.dummy.Pool" => Std::Executor,
         "concurrent.futures.ProcessPoolExecutor" | "multiprocessing.Pool" | "multiprocessing.Process" => Std::Process,
         "concurrent.futures.Future" => Std::Future,
         "asyncio.Lock" | "asyncio.locks.Lock" => Std::AsyncLock,
@@ -29,7 +45,9 @@ pub fn constructed(dotted: &str) -> Option<Type> {
         "asyncio.Event" => Std::AsyncEvent,
         "asyncio.Queue" | "asyncio.PriorityQueue" | "asyncio.LifoQueue" => Std::AsyncQueue,
         "asyncio.Future" => Std::AsyncFuture,
-        "asyncio.create_task" | "asyncio.ensure_future" | "asyncio.Task" | "asyncio.run_coroutine_threadsafe" => Std::Task,
+        "asyncio.create_task" | "asyncio.ensure_future" | "asyncio.Task" | "asyncio.run_coroutine_threadsafe" => {
+            Std::Task
+        }
         "asyncio.get_event_loop" | "asyncio.get_running_loop" | "asyncio.new_event_loop" => Std::Loop,
         "asyncio.TaskGroup" => Std::TaskGroup,
         "itertools.count" => Std::Count,
@@ -48,9 +66,18 @@ pub fn container(dotted: &str) -> Option<Container> {
         "list" | "typing.List" | "collections.UserList" | "bytearray" | "array.array" | "typing.MutableSequence" => {
             Container::List
         }
-        "dict" | "typing.Dict" | "collections.OrderedDict" | "collections.defaultdict" | "collections.Counter"
-        | "typing.DefaultDict" | "typing.OrderedDict" | "typing.MutableMapping" | "typing.Counter"
-        | "collections.UserDict" | "collections.ChainMap" | "collections.abc.MutableMapping" => Container::Dict,
+        "dict"
+        | "typing.Dict"
+        | "collections.OrderedDict"
+        | "collections.defaultdict"
+        | "collections.Counter"
+        | "typing.DefaultDict"
+        | "typing.OrderedDict"
+        | "typing.MutableMapping"
+        | "typing.Counter"
+        | "collections.UserDict"
+        | "collections.ChainMap"
+        | "collections.abc.MutableMapping" => Container::Dict,
         "set" | "typing.Set" | "typing.MutableSet" => Container::Set,
         "collections.deque" | "typing.Deque" => Container::Deque,
         "weakref.WeakSet" => Container::WeakSet,
@@ -64,18 +91,81 @@ pub fn container(dotted: &str) -> Option<Container> {
 pub fn plain(dotted: &str) -> bool {
     matches!(
         dotted,
-        "int" | "str" | "bytes" | "float" | "bool" | "complex" | "tuple" | "frozenset" | "len" | "sum" | "hash"
-            | "id" | "repr" | "round" | "abs" | "ord" | "chr" | "isinstance" | "issubclass" | "hasattr" | "callable"
-            | "all" | "any" | "object" | "range" | "slice" | "format" | "hex" | "bin" | "type"
-            | "time.time" | "time.monotonic" | "time.perf_counter" | "time.time_ns" | "os.getpid" | "os.urandom"
-            | "os.environ.get" | "os.getenv" | "os.getcwd" | "os.path.join" | "os.path.abspath" | "os.path.dirname"
-            | "os.path.exists" | "re.compile" | "re.match" | "pathlib.Path" | "decimal.Decimal" | "fractions.Fraction"
-            | "datetime.datetime" | "datetime.datetime.now" | "datetime.datetime.utcnow" | "datetime.timedelta"
-            | "datetime.date" | "uuid.uuid4" | "uuid.UUID" | "operator.attrgetter" | "operator.itemgetter"
-            | "functools.partial" | "types.MappingProxyType" | "struct.Struct" | "platform.system" | "sys.getrecursionlimit"
-            | "collections.namedtuple" | "typing.NamedTuple" | "enum.Enum" | "string.Template" | "socket.gethostname"
-            | "shutil.which" | "importlib.import_module" | "__import__" | "threading.get_ident" | "threading.current_thread"
-            | "locale.getpreferredencoding" | "sys.getfilesystemencoding" | "importlib.metadata.version"
+        "int"
+            | "str"
+            | "bytes"
+            | "float"
+            | "bool"
+            | "complex"
+            | "tuple"
+            | "frozenset"
+            | "len"
+            | "sum"
+            | "hash"
+            | "id"
+            | "repr"
+            | "round"
+            | "abs"
+            | "ord"
+            | "chr"
+            | "isinstance"
+            | "issubclass"
+            | "hasattr"
+            | "callable"
+            | "all"
+            | "any"
+            | "object"
+            | "range"
+            | "slice"
+            | "format"
+            | "hex"
+            | "bin"
+            | "type"
+            | "time.time"
+            | "time.monotonic"
+            | "time.perf_counter"
+            | "time.time_ns"
+            | "os.getpid"
+            | "os.urandom"
+            | "os.environ.get"
+            | "os.getenv"
+            | "os.getcwd"
+            | "os.path.join"
+            | "os.path.abspath"
+            | "os.path.dirname"
+            | "os.path.exists"
+            | "re.compile"
+            | "re.match"
+            | "pathlib.Path"
+            | "decimal.Decimal"
+            | "fractions.Fraction"
+            | "datetime.datetime"
+            | "datetime.datetime.now"
+            | "datetime.datetime.utcnow"
+            | "datetime.timedelta"
+            | "datetime.date"
+            | "uuid.uuid4"
+            | "uuid.UUID"
+            | "operator.attrgetter"
+            | "operator.itemgetter"
+            | "functools.partial"
+            | "types.MappingProxyType"
+            | "struct.Struct"
+            | "platform.system"
+            | "sys.getrecursionlimit"
+            | "collections.namedtuple"
+            | "typing.NamedTuple"
+            | "enum.Enum"
+            | "string.Template"
+            | "socket.gethostname"
+            | "shutil.which"
+            | "importlib.import_module"
+            | "__import__"
+            | "threading.get_ident"
+            | "threading.current_thread"
+            | "locale.getpreferredencoding"
+            | "sys.getfilesystemencoding"
+            | "importlib.metadata.version"
     )
 }
 
@@ -90,15 +180,103 @@ pub fn plain_base(dotted: &str) -> bool {
 pub fn is_common_method(name: &str) -> bool {
     matches!(
         name,
-        "get" | "pop" | "append" | "add" | "remove" | "discard" | "clear" | "update" | "items" | "keys" | "values"
-            | "extend" | "insert" | "popleft" | "appendleft" | "popitem" | "setdefault" | "copy" | "count" | "index"
-            | "sort" | "reverse" | "join" | "split" | "strip" | "format" | "encode" | "decode" | "read" | "write"
-            | "close" | "open" | "send" | "recv" | "put" | "set" | "wait" | "acquire" | "release" | "start" | "run"
-            | "stop" | "result" | "done" | "cancel" | "submit" | "map" | "info" | "debug" | "warning" | "error"
-            | "exception" | "log" | "next" | "flush" | "seek" | "match" | "search" | "group" | "lower" | "upper"
-            | "replace" | "startswith" | "endswith" | "find" | "save" | "delete" | "execute" | "commit" | "call"
-            | "connect" | "exists" | "name" | "is_set" | "notify" | "render" | "process" | "handle" | "register"
-            | "filter" | "all" | "first" | "create" | "load" | "dump" | "dumps" | "loads" | "parse" | "visit"
-            | "__init__" | "__enter__" | "__exit__" | "__call__" | "emit" | "reset" | "size" | "check" | "validate"
+        "get"
+            | "pop"
+            | "append"
+            | "add"
+            | "remove"
+            | "discard"
+            | "clear"
+            | "update"
+            | "items"
+            | "keys"
+            | "values"
+            | "extend"
+            | "insert"
+            | "popleft"
+            | "appendleft"
+            | "popitem"
+            | "setdefault"
+            | "copy"
+            | "count"
+            | "index"
+            | "sort"
+            | "reverse"
+            | "join"
+            | "split"
+            | "strip"
+            | "format"
+            | "encode"
+            | "decode"
+            | "read"
+            | "write"
+            | "close"
+            | "open"
+            | "send"
+            | "recv"
+            | "put"
+            | "set"
+            | "wait"
+            | "acquire"
+            | "release"
+            | "start"
+            | "run"
+            | "stop"
+            | "result"
+            | "done"
+            | "cancel"
+            | "submit"
+            | "map"
+            | "info"
+            | "debug"
+            | "warning"
+            | "error"
+            | "exception"
+            | "log"
+            | "next"
+            | "flush"
+            | "seek"
+            | "match"
+            | "search"
+            | "group"
+            | "lower"
+            | "upper"
+            | "replace"
+            | "startswith"
+            | "endswith"
+            | "find"
+            | "save"
+            | "delete"
+            | "execute"
+            | "commit"
+            | "call"
+            | "connect"
+            | "exists"
+            | "name"
+            | "is_set"
+            | "notify"
+            | "render"
+            | "process"
+            | "handle"
+            | "register"
+            | "filter"
+            | "all"
+            | "first"
+            | "create"
+            | "load"
+            | "dump"
+            | "dumps"
+            | "loads"
+            | "parse"
+            | "visit"
+            | "__init__"
+            | "__enter__"
+            | "__exit__"
+            | "__call__"
+            | "emit"
+            | "reset"
+            | "size"
+            | "check"
+            | "validate"
     )
 }

@@ -21,17 +21,13 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Error> {
     let started = Instant::now();
     let mut job = Job::load(&args.scope, !args.quiet)?;
     let n_files = job.texts.files.len();
-    let progress = Progress::start(
-        format!("checking {}", counted(n_files, "file")),
-        !args.quiet,
-    );
+    let progress = Progress::start(format!("checking {}", counted(n_files, "file")), !args.quiet);
     let found = job.findings(&job.texts.files);
     drop(progress);
     let mut parted = job.filter.part(found);
     let baseline_file = baseline_file(args, &job);
     if args.write_baseline {
-        let file =
-            baseline_file.unwrap_or_else(|| below(&job.config, Path::new(baseline::DEFAULT_NAME)));
+        let file = baseline_file.unwrap_or_else(|| below(&job.config, Path::new(baseline::DEFAULT_NAME)));
         return write_baseline(&file, &parted.findings, &job, args.quiet);
     }
     if let Some(file) = baseline_file {
@@ -55,26 +51,19 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Error> {
     if !args.quiet {
         remark(&job.notes);
     }
-    Ok(if parted.findings.is_empty() || args.exit_zero {
-        Exit::Clean
-    } else {
-        Exit::Findings
-    })
+    Ok(if parted.findings.is_empty() || args.exit_zero { Exit::Clean } else { Exit::Findings })
 }
 
 fn show(args: &CheckArgs, page: &Page<'_>) -> Result<(), Error> {
     let text = if args.quiet && args.format == Format::Text {
         let findings = page.findings.iter();
-        findings
-            .map(|finding| report::text::finding(page.files, finding))
-            .collect()
+        findings.map(|finding| report::text::finding(page.files, finding)).collect()
     } else {
         report::render(args.format, page)
     };
     match &args.output {
-        Some(file) => replace(file, text.as_bytes()).map_err(|cause| {
-            Error::new(format!("cannot write `{}`", file.display())).because(cause)
-        })?,
+        Some(file) => replace(file, text.as_bytes())
+            .map_err(|cause| Error::new(format!("cannot write `{}`", file.display())).because(cause))?,
         None => print(&text)?,
     }
     if args.statistics {
@@ -113,30 +102,19 @@ fn in_colour(when: ColorArg) -> bool {
 fn statistics(findings: &[Finding]) -> String {
     let mut counts: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for finding in findings {
-        *counts
-            .entry((finding.rule.code, finding.rule.name))
-            .or_insert(0) += 1;
+        *counts.entry((finding.rule.code, finding.rule.name)).or_insert(0) += 1;
     }
     let mut rows: Vec<_> = counts.into_iter().collect();
     rows.sort_by_key(|(rule, n)| (std::cmp::Reverse(*n), *rule));
-    rows.iter()
-        .map(|((code, name), n)| format!("{n:>6}  {code}  {name}\n"))
-        .collect()
+    rows.iter().map(|((code, name), n)| format!("{n:>6}  {code}  {name}\n")).collect()
 }
 
 fn baseline_file(args: &CheckArgs, job: &Job) -> Option<PathBuf> {
     let configured = job.config.settings.baseline.as_deref();
-    args.baseline
-        .clone()
-        .or_else(|| configured.map(|file| below(&job.config, file)))
+    args.baseline.clone().or_else(|| configured.map(|file| below(&job.config, file)))
 }
 
-fn write_baseline(
-    file: &Path,
-    findings: &[Finding],
-    job: &Job,
-    quiet: bool,
-) -> Result<Exit, Error> {
+fn write_baseline(file: &Path, findings: &[Finding], job: &Job, quiet: bool) -> Result<Exit, Error> {
     baseline::write(file, findings, &job.texts.files)?;
     if !quiet {
         let n = counted(findings.len(), "finding");
@@ -146,12 +124,7 @@ fn write_baseline(
 }
 
 /// Takes out what the baseline knows, and notes what it did.
-fn hide_known(
-    file: &Path,
-    findings: Vec<Finding>,
-    job: &mut Job,
-    args: &CheckArgs,
-) -> Result<Vec<Finding>, Error> {
+fn hide_known(file: &Path, findings: Vec<Finding>, job: &mut Job, args: &CheckArgs) -> Result<Vec<Finding>, Error> {
     let roots: Vec<PathBuf> = args.scope.paths.iter().map(|path| absolute(path)).collect();
     let looked_at = |path: &str| {
         let path = absolute(Path::new(path));
@@ -160,14 +133,11 @@ fn hide_known(
     let split = Baseline::read(file)?.split(findings, looked_at);
     if split.hidden > 0 {
         let n = counted(split.hidden, "known finding");
-        job.notes
-            .push(format!("{n} hidden by the baseline `{}`", shown(file)));
+        job.notes.push(format!("{n} hidden by the baseline `{}`", shown(file)));
     }
     if !split.gone.is_empty() {
         let n = counted(split.gone.len(), "finding");
-        job.notes.push(format!(
-            "{n} of the baseline no longer occur; write it again with `--write-baseline`:"
-        ));
+        job.notes.push(format!("{n} of the baseline no longer occur; write it again with `--write-baseline`:"));
         job.notes.extend(split.gone);
     }
     Ok(split.new)

@@ -24,19 +24,12 @@ pub(super) fn run(args: &FixArgs) -> Result<Exit, Error> {
     let before: Vec<String> = files.iter().map(|(_, file)| file.text.clone()).collect();
     let wanted = job.options.select.clone();
     widen(&mut job);
-    let progress = Progress::start(
-        format!("repairing {}", counted(files.len(), "file")),
-        !args.quiet,
-    );
+    let progress = Progress::start(format!("repairing {}", counted(files.len(), "file")), !args.quiet);
     let check = |files: &Files| job.filter.part(job.findings(files)).findings;
     let findings = check(&files);
     let terms = Terms {
         check: &check,
-        wanted: &|finding: &Finding| {
-            wanted
-                .as_ref()
-                .is_none_or(|names| names.contains(&finding.rule.name))
-        },
+        wanted: &|finding: &Finding| wanted.as_ref().is_none_or(|names| names.contains(&finding.rule.name)),
         locked: &|file| locked(&job.texts, file),
         allow_unsafe: args.r#unsafe,
     };
@@ -72,11 +65,7 @@ fn finish(
         return Err(Error::new(format!("cannot replace `{path}`")).because(reason));
     }
     let is_clean = outcome.left.is_empty() && (!args.diff || changed.is_empty());
-    Ok(if is_clean {
-        Exit::Clean
-    } else {
-        Exit::Findings
-    })
+    Ok(if is_clean { Exit::Clean } else { Exit::Findings })
 }
 
 /// The results are judged by all rules that are on, not only by those that are to be fixed: a fix must not trade one
@@ -94,17 +83,15 @@ fn widen(job: &mut Job) {
 fn locked(texts: &Texts, file: FileId) -> Option<String> {
     match texts.origin(file) {
         Some((_, Form::Utf8 { .. })) => None,
-        Some((_, Form::Other(name))) => Some(format!(
-            "the file is written in {name}, and raceproof rewrites UTF-8 only"
-        )),
+        Some((_, Form::Other(name))) => {
+            Some(format!("the file is written in {name}, and raceproof rewrites UTF-8 only"))
+        }
         None => Some("the file could not be read".to_owned()),
     }
 }
 
 fn changed(before: &[String], after: &Files) -> Vec<FileId> {
-    let changed = after
-        .iter()
-        .filter(|(id, file)| before[id.0 as usize] != file.text);
+    let changed = after.iter().filter(|(id, file)| before[id.0 as usize] != file.text);
     changed.map(|(id, _)| id).collect()
 }
 
@@ -126,11 +113,7 @@ fn diff(before: &[String], changed: &[FileId], after: &Files) -> String {
     for id in changed {
         let file = after.get(*id);
         let diff = TextDiff::from_lines(&before[id.0 as usize], &file.text);
-        let unified = diff
-            .unified_diff()
-            .context_radius(CONTEXT_LINES)
-            .header(&file.path, &file.path)
-            .to_string();
+        let unified = diff.unified_diff().context_radius(CONTEXT_LINES).header(&file.path, &file.path).to_string();
         text.push_str(&unified);
     }
     text
@@ -142,11 +125,7 @@ fn tell(args: &FixArgs, outcome: &Outcome, failed: &BTreeMap<FileId, String>) ->
     let mut n_files = 0;
     let mut n_fixed = 0;
     for (id, file) in outcome.files.iter() {
-        let fixed: Vec<_> = outcome
-            .fixed
-            .iter()
-            .filter(|fixed| fixed.file == id)
-            .collect();
+        let fixed: Vec<_> = outcome.fixed.iter().filter(|fixed| fixed.file == id).collect();
         if fixed.is_empty() || args.quiet || failed.contains_key(&id) {
             continue;
         }
@@ -164,11 +143,7 @@ fn tell(args: &FixArgs, outcome: &Outcome, failed: &BTreeMap<FileId, String>) ->
     for refused in &outcome.refused {
         let path = &outcome.files.get(refused.file).path;
         let line = refused.line;
-        let _ = writeln!(
-            text,
-            "{path}:{line}: [{}] not fixed: {}",
-            refused.rule, refused.reason
-        );
+        let _ = writeln!(text, "{path}:{line}: [{}] not fixed: {}", refused.rule, refused.reason);
     }
     if !args.quiet {
         text.push_str(&sum(args, outcome, n_fixed, n_files));
@@ -182,12 +157,8 @@ fn tell(args: &FixArgs, outcome: &Outcome, failed: &BTreeMap<FileId, String>) ->
 
 fn sum(args: &FixArgs, outcome: &Outcome, n_fixed: usize, n_files: usize) -> String {
     let did = if args.diff { "would fix" } else { "fixed" };
-    let mut sum = format!(
-        "{did} {} in {}; {} left",
-        counted(n_fixed, "finding"),
-        counted(n_files, "file"),
-        outcome.left.len()
-    );
+    let mut sum =
+        format!("{did} {} in {}; {} left", counted(n_fixed, "finding"), counted(n_files, "file"), outcome.left.len());
     let risky = outcome.left.iter().filter(|finding| {
         let fix = finding.fix.as_ref();
         fix.is_some_and(|fix| fix.safety == Safety::Unsafe)

@@ -93,13 +93,7 @@ impl Job {
         let texts = texts::read(&found);
         drop(progress);
         filter.learn(&texts);
-        Ok(Self {
-            config,
-            options,
-            filter,
-            notes: notes(&found),
-            texts,
-        })
+        Ok(Self { config, options, filter, notes: notes(&found), texts })
     }
 
     /// The findings of all texts, and of those that could not be read.
@@ -122,13 +116,8 @@ impl Filter {
                 let Some((path, _)) = origin else {
                     return BTreeSet::new();
                 };
-                let matching = self
-                    .per_path
-                    .iter()
-                    .filter(|(globs, _)| globs.matches(path, false));
-                matching
-                    .flat_map(|(_, names)| names.iter().copied())
-                    .collect()
+                let matching = self.per_path.iter().filter(|(globs, _)| globs.matches(path, false));
+                matching.flat_map(|(_, names)| names.iter().copied()).collect()
             })
             .collect();
     }
@@ -143,10 +132,7 @@ impl Filter {
         findings.retain(|finding| !self.ignores(finding.span.file, finding.rule.name));
         let before = findings.len();
         findings.retain(|finding| finding.confidence >= self.confidence);
-        Shown {
-            n_hidden: before - findings.len(),
-            findings,
-        }
+        Shown { n_hidden: before - findings.len(), findings }
     }
 }
 
@@ -169,15 +155,11 @@ fn notes(found: &Discovered) -> Vec<String> {
     }
     if found.notebooks > 0 {
         let notebooks = counted(found.notebooks, "notebook");
-        notes.push(format!(
-            "{notebooks} passed over: raceproof does not read notebooks"
-        ));
+        notes.push(format!("{notebooks} passed over: raceproof does not read notebooks"));
     }
     if found.stubs > 0 {
         let stubs = counted(found.stubs, "stub file");
-        notes.push(format!(
-            "{stubs} passed over: there is no code in them that runs"
-        ));
+        notes.push(format!("{stubs} passed over: there is no code in them that runs"));
     }
     notes
 }

@@ -15,9 +15,7 @@ fn has(html: &str, parts: &[&str]) {
 
 /// The part of a page that shows the finding number `n`.
 fn card_of(html: &str, n: usize) -> &str {
-    let start = html
-        .find(&format!("<article id=\"f{n}\""))
-        .expect("the card is there");
+    let start = html.find(&format!("<article id=\"f{n}\"")).expect("the card is there");
     let end = html[start..].find("</article>").expect("it is closed");
     &html[start..start + end]
 }
@@ -25,9 +23,7 @@ fn card_of(html: &str, n: usize) -> &str {
 #[test]
 fn the_page_asks_for_nothing_outside_itself() {
     let html = shown(&Sample::new());
-    for loader in [
-        "http:", "https:", "//cdn", " src=", "<link", "@import", "url(",
-    ] {
+    for loader in ["http:", "https:", "//cdn", " src=", "<link", "@import", "url("] {
         assert!(!html.contains(loader), "{loader}");
     }
     has(&html, &["default-src 'none'"]);
@@ -38,14 +34,8 @@ fn text_of_the_program_never_becomes_markup() {
     let html = shown(&Sample::new());
     assert!(!html.contains("<b>&\""), "source");
     assert!(!html.contains("a <b>,"), "message");
-    has(
-        card_of(&html, 5),
-        &["100%, really: a &lt;b&gt;, &quot;c&quot;"],
-    );
-    has(
-        card_of(&html, 2),
-        &["cache.get(&quot;&lt;b&gt;&amp;&quot;)"],
-    );
+    has(card_of(&html, 5), &["100%, really: a &lt;b&gt;, &quot;c&quot;"]);
+    has(card_of(&html, 2), &["cache.get(&quot;&lt;b&gt;&amp;&quot;)"]);
 }
 
 #[test]
@@ -76,14 +66,7 @@ fn a_card_tells_both_sides_and_the_rest() {
 fn a_card_leaves_out_what_is_absent() {
     let html = shown(&Sample::new());
     let card = card_of(&html, 4);
-    for part in [
-        "class=\"sides\"",
-        "<dl>",
-        "a bad order",
-        "fix (",
-        " in <code>",
-        "about",
-    ] {
+    for part in ["class=\"sides\"", "<dl>", "a bad order", "fix (", " in <code>", "about"] {
         assert!(!card.contains(part), "{part} in\n{card}");
     }
 }
@@ -110,13 +93,7 @@ fn figures_rules_and_filters_stand_at_the_top() {
 #[test]
 fn a_page_without_findings_says_so() {
     let html = shown(&Sample::empty());
-    has(
-        &html,
-        &[
-            "no findings in 1 file",
-            "<title>raceproof: 0 findings in 1 file</title>",
-        ],
-    );
+    has(&html, &["no findings in 1 file", "<title>raceproof: 0 findings in 1 file</title>"]);
     assert!(!html.contains("<article") && !html.contains("id=\"filters\""));
 }
 

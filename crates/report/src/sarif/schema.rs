@@ -76,10 +76,7 @@ pub(super) struct Text<'a> {
 
 impl Text<'_> {
     pub(super) fn plain(text: impl Into<String>) -> Self {
-        Self {
-            text: text.into(),
-            markdown: None,
-        }
+        Self { text: text.into(), markdown: None }
     }
 }
 

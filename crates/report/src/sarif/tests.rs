@@ -31,10 +31,7 @@ fn check_region(region: &Value) {
     let number = |field: &str| region[field].as_u64().unwrap();
     let start = (number("startLine"), number("startColumn"));
     assert!(start.0 >= 1 && start.1 >= 1, "{region}");
-    assert!(
-        start <= (number("endLine"), number("endColumn")),
-        "{region}"
-    );
+    assert!(start <= (number("endLine"), number("endColumn")), "{region}");
 }
 
 #[test]
@@ -56,9 +53,7 @@ fn the_required_properties_are_there() {
             requires(&result["message"], &["text"]);
             let idx = usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap();
             assert_eq!(rules[idx]["id"], result["ruleId"]);
-            let fingerprint = result["partialFingerprints"]["raceproof/v1"]
-                .as_str()
-                .unwrap();
+            let fingerprint = result["partialFingerprints"]["raceproof/v1"].as_str().unwrap();
             assert_eq!(fingerprint.len(), 16);
             check_parts(result);
         }
@@ -74,22 +69,14 @@ fn check_parts(result: &Value) {
     }
     for flow in all(&result["codeFlows"]) {
         for thread in all(&flow["threadFlows"]) {
-            assert!(
-                !all(&thread["locations"]).is_empty(),
-                "a thread flow has a location"
-            );
-            all(&thread["locations"])
-                .iter()
-                .for_each(|step| check_location(&step["location"]));
+            assert!(!all(&thread["locations"]).is_empty(), "a thread flow has a location");
+            all(&thread["locations"]).iter().for_each(|step| check_location(&step["location"]));
         }
     }
     for fix in all(&result["fixes"]) {
         let changes = all(&fix["artifactChanges"]);
         assert!(!changes.is_empty());
-        for replacement in changes
-            .iter()
-            .flat_map(|change| all(&change["replacements"]))
-        {
+        for replacement in changes.iter().flat_map(|change| all(&change["replacements"])) {
             check_region(&replacement["deletedRegion"]);
             requires(&replacement["insertedContent"], &["text"]);
         }
@@ -101,28 +88,11 @@ fn rules_and_levels_are_described() {
     let log = shown(&Sample::new());
     let run = &log["runs"][0];
     let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
-    let ids: Vec<_> = rules
-        .iter()
-        .map(|rule| rule["id"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        ids,
-        [
-            "unlocked-increment",
-            "check-then-act",
-            "lock-order-inversion",
-            "useless-lock",
-            "no-shutdown"
-        ]
-    );
+    let ids: Vec<_> = rules.iter().map(|rule| rule["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["unlocked-increment", "check-then-act", "lock-order-inversion", "useless-lock", "no-shutdown"]);
     assert_eq!(rules[0]["name"], "UnlockedIncrement");
     assert_eq!(rules[0]["properties"]["code"], "RP201");
-    let levels: Vec<_> = run["results"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|r| &r["level"])
-        .collect();
+    let levels: Vec<_> = run["results"].as_array().unwrap().iter().map(|r| &r["level"]).collect();
     assert_eq!(levels, ["error", "warning", "error", "note", "error"]);
     assert_eq!(run["results"][3]["rank"], 30.0);
     assert_eq!(run["results"][3]["properties"]["confidence"], "low");
@@ -138,32 +108,15 @@ fn each_side_is_a_thread_flow() {
         .iter()
         .map(|thread| {
             let steps = thread["locations"].as_array().unwrap();
-            let steps = steps
-                .iter()
-                .map(|step| &step["location"]["message"]["text"]);
-            std::iter::once(&thread["message"]["text"])
-                .chain(steps)
-                .map(|text| text.as_str().unwrap())
-                .collect()
+            let steps = steps.iter().map(|step| &step["location"]["message"]["text"]);
+            std::iter::once(&thread["message"]["text"]).chain(steps).map(|text| text.as_str().unwrap()).collect()
         })
         .collect();
     assert_eq!(
         told[0],
-        [
-            "a thread that runs `run`",
-            "enters `run`",
-            "enters `Cache.get`",
-            "updates `self._hits`, no lock"
-        ]
+        ["a thread that runs `run`", "enters `run`", "enters `Cache.get`", "updates `self._hits`, no lock"]
     );
-    assert_eq!(
-        told[1],
-        [
-            "any caller of `Cache`",
-            "enters `Cache.reset`",
-            "writes `self._hits`, holding `self._lock`"
-        ]
-    );
+    assert_eq!(told[1], ["any caller of `Cache`", "enters `Cache.reset`", "writes `self._hits`, holding `self._lock`"]);
 }
 
 #[test]
@@ -171,10 +124,7 @@ fn columns_count_characters_and_ends_are_exclusive() {
     let log = shown(&Sample::new());
     let region = &log["runs"][0]["results"][1]["locations"][0]["physicalLocation"]["region"];
     // `\tif "日本" not in größe: ...`
-    assert_eq!(
-        region,
-        &json!({"startLine": 8, "startColumn": 5, "endLine": 8, "endColumn": 22})
-    );
+    assert_eq!(region, &json!({"startLine": 8, "startColumn": 5, "endLine": 8, "endColumn": 22}));
 }
 
 #[test]

@@ -9,10 +9,7 @@ use crate::sample::{self, Sample};
 fn shown(rule: &'static RuleInfo, text: &str, start: u32, end: u32) -> String {
     let mut files = Files::default();
     let file = files.add("a.py", text);
-    finding(
-        &files,
-        &Finding::new(rule, Span::new(file, start, end), "this is bad"),
-    )
+    finding(&files, &Finding::new(rule, Span::new(file, start, end), "this is bad"))
 }
 
 #[test]
@@ -127,16 +124,8 @@ info[no-shutdown]: this is bad
 #[test]
 fn a_long_span_is_folded() {
     let text = format!("def f():\n{}    return 1\n", "    work()\n".repeat(40));
-    let shown = shown(
-        &sample::INCREMENT,
-        &text,
-        0,
-        u32::try_from(text.len() - 1).unwrap(),
-    );
-    assert!(
-        shown.contains("def f():\n") && shown.contains("return 1\n"),
-        "{shown}"
-    );
+    let shown = shown(&sample::INCREMENT, &text, 0, u32::try_from(text.len() - 1).unwrap());
+    assert!(shown.contains("def f():\n") && shown.contains("return 1\n"), "{shown}");
     assert!(shown.lines().count() < 15, "{shown}");
 }
 
@@ -157,18 +146,9 @@ fn colour_adds_escapes_and_nothing_else() {
     assert!(coloured.starts_with("\x1b[1;31merror[unlocked-increment]\x1b[0m"));
     let mut stripped = String::new();
     for (idx, part) in coloured.split("\x1b[").enumerate() {
-        stripped.push_str(if idx == 0 {
-            part
-        } else {
-            part.split_once('m').unwrap().1
-        });
+        stripped.push_str(if idx == 0 { part } else { part.split_once('m').unwrap().1 });
     }
-    let trimmed = |text: &str| {
-        text.lines()
-            .map(str::trim_end)
-            .collect::<Vec<_>>()
-            .join("\n")
-    };
+    let trimmed = |text: &str| text.lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
     assert_eq!(trimmed(&stripped), trimmed(&plain));
 }
 
@@ -188,11 +168,7 @@ found 3 errors, 1 warning, 1 info in 2 files (0.12 s)
 fn nothing_found_is_said() {
     let sample = Sample::empty();
     let mut page = sample.page();
-    page.summary = crate::Summary {
-        n_files: 3,
-        n_hidden: 0,
-        elapsed: None,
-    };
+    page.summary = crate::Summary { n_files: 3, n_hidden: 0, elapsed: None };
     assert_eq!(render(&page), "no findings in 3 files\n");
     page.summary.n_hidden = 2;
     let hidden = "2 findings of low confidence hidden; --confidence low shows them\n";
@@ -202,12 +178,7 @@ fn nothing_found_is_said() {
 #[test]
 fn only_unsafe_fixes_are_said_to_be_so() {
     let sample = Sample::new();
-    let is_unsafe = |finding: &&Finding| {
-        finding
-            .fix
-            .as_ref()
-            .is_some_and(|fix| fix.safety == Safety::Unsafe)
-    };
+    let is_unsafe = |finding: &&Finding| finding.fix.as_ref().is_some_and(|fix| fix.safety == Safety::Unsafe);
     let findings: Vec<Finding> = sample.findings.iter().filter(is_unsafe).cloned().collect();
     let notes = notes(&Counts::of(&findings), 0);
     assert_eq!(notes, ["1 fixable with raceproof fix --unsafe"]);
