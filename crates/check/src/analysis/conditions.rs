@@ -190,7 +190,11 @@ impl Analysis<'_> {
                             through_local,
                         }));
                     }
-                    // `self.items.values()`, `self.queue.empty()`: no test of ours.
+                    (Op::Attr { base, name }, []) if matches!(name.as_str(), "empty" | "qsize" | "full") => {
+                        let slots = self.types.slots_of(self.project, func, base);
+                        let test = Test::Compared;
+                        found.extend(slots.into_iter().map(|slot| Condition { slot, read: base, test, at, through_local }));
+                    }
                     _ => {}
                 }
             }

@@ -5,6 +5,8 @@
 //! - [`Analysis::evidence`]: both sides in words.
 
 mod conditions;
+mod creations;
+mod walks;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
@@ -17,6 +19,7 @@ use crate::summary::{Access, Summaries, Touch};
 use crate::types::{Container, Slot, Type, TypeMap};
 
 pub use conditions::{Condition, Test};
+pub use creations::Creation;
 
 /// What rules read.
 pub struct Analysis<'a> {
@@ -252,7 +255,10 @@ impl<'a> Analysis<'a> {
                     false,
                     self.span(other.func, other.act),
                 );
-                if starts_before(one.kind, two.kind) || Conflict::between(&first, &second).is_none() {
+                if starts_before(one.kind, two.kind) || self.is_own_thread(other.place, our_group, their_group) {
+                    continue;
+                }
+                if Conflict::between(&first, &second).is_none() {
                     continue;
                 }
                 let confidence = self.confidence(other.place, one.kind, two.kind);
@@ -262,6 +268,18 @@ impl<'a> Analysis<'a> {
             }
         }
         best
+    }
+
+    /// Two threads of one `Thread` subclass have a `self` each: what `run` does to its own object meets only others.
+    fn is_own_thread(&self, place: PlaceId, ours: usize, theirs: usize) -> bool {
+        let group = &self.contexts.groups[ours];
+        let Slot::Attr(owner, _) = self.summaries.slot(place) else { return false };
+        ours == theirs
+            && group.kind == EntryKind::Thread
+            && group.entries.iter().all(|entry| {
+                let class = self.project.class_of(entry.func);
+                entry.site.is_none() && class.is_some_and(|class| self.project.class_info(class).mro.contains(&owner))
+            })
     }
 
     fn side(

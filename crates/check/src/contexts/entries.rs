@@ -18,13 +18,21 @@ pub(super) fn find(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]
         }
         spawned(project, types, func, &mut found);
         if let Some(kind) = by_definition(project, types, func) {
-            found.push(Entry { kind, func, site: None, multiple: true });
+            // Each thread object has its own `run`; whether several exist shows where they are made.
+            let multiple = kind != EntryKind::Thread || made_often(project, types, func, callers);
+            found.push(Entry { kind, func, site: None, multiple });
         } else if !project.is_test[module] && !scripts[module] && is_public(project, func, callers) {
             let kind = if project.function(func).is_async { EntryKind::AsyncApi } else { EntryKind::Api };
             found.push(Entry { kind, func, site: None, multiple: true });
         }
     }
     found
+}
+
+/// Does the call of `callee` in `caller` only make a coroutine, for a loop to run?
+pub(super) fn makes_coroutine(project: &Project, caller: FuncId, callee: FuncId) -> bool {
+    let callee = project.function(callee);
+    callee.is_async && !callee.is_generator && !project.function(caller).is_async
 }
 
 /// Is the module a program of its own that nothing imports and that starts no thread?
@@ -277,6 +285,12 @@ fn spawned(project: &Project, types: &TypeMap, func: FuncId, found: &mut Vec<Ent
     let body = &project.function(func).body;
     for call in body.vals() {
         let Op::Call { func: target, args } = body.op(call) else { continue };
+        for callee in types.callees(project, func, call) {
+            if makes_coroutine(project, func, callee.func) && !callee.guessed {
+                let multiple = in_loop(body, call);
+                found.push(Entry { kind: EntryKind::Task, func: callee.func, site: Some((func, call)), multiple });
+            }
+        }
         for (value, kind) in handed_over(project, types, func, call) {
             let multiple = match kind {
                 EntryKind::Thread | EntryKind::Task => {
@@ -311,6 +325,20 @@ fn entered(project: &Project, types: &TypeMap, func: FuncId, value: Val) -> Vec<
     let mut callees = smallvec::SmallVec::new();
     types.targets(project, func, value, &mut callees);
     callees.iter().map(|callee| callee.func).filter(|callee| !is_scope_code(project, *callee)).collect()
+}
+
+/// Is the class of this `run` instantiated in a loop, or in more than one place?
+fn made_often(project: &Project, types: &TypeMap, run: FuncId, callers: &[Vec<CallSite>]) -> bool {
+    let _ = types;
+    let Some(init) = project.class_of(run).and_then(|class| project.method(class, Name::new("__init__"))) else {
+        return false;
+    };
+    let sites: Vec<&CallSite> = callers[init.0 as usize].iter().filter(|site| !is_super_call(project, site)).collect();
+    sites.len() > 1 || sites.iter().any(|site| in_loop(&project.function(site.caller).body, site.at))
+}
+
+fn is_super_call(project: &Project, site: &CallSite) -> bool {
+    project.function(site.caller).name == "__init__"
 }
 
 fn in_loop(body: &Body, val: Val) -> bool {

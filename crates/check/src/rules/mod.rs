@@ -7,6 +7,12 @@ use facts::{FileId, Finding, RuleInfo, Severity, Span};
 use crate::Options;
 use crate::analysis::Analysis;
 
+mod await_split_init;
+mod check_then_act;
+mod inconsistent_guard;
+mod iteration_during_mutation;
+mod nulled_while_used;
+mod unguarded_collection;
 mod unlocked_increment;
 mod unlocked_lazy_init;
 
@@ -19,7 +25,17 @@ pub struct Rule {
 }
 
 /// All rules, in the order of their codes.
-pub static RULES: &[&Rule] = &[&unlocked_lazy_init::RULE, &unlocked_increment::RULE];
+#[rustfmt::skip] // a line each, so that a new rule is one line
+pub static RULES: &[&Rule] = &[
+    &unlocked_lazy_init::RULE,
+    &await_split_init::RULE,
+    &unlocked_increment::RULE,
+    &check_then_act::RULE,
+    &nulled_while_used::RULE,
+    &unguarded_collection::RULE,
+    &iteration_during_mutation::RULE,
+    &inconsistent_guard::RULE,
+];
 
 /// Raised when a rule panics: a bug of ours that must not hide the other rules.
 pub static INTERNAL_ERROR: RuleInfo = RuleInfo {
