@@ -67,9 +67,9 @@ impl Analysis<'_> {
         }
         let types = self.types.of(func, value);
         let stateful = types.iter().any(|of| match of {
-            Type::Instance(_) => !self.types.is_plain(self.project, &[*of]),
+            Type::Instance(class) => self.summaries.stateful.contains(class),
             Type::Std(std) => !matches!(std, Std::Logger | Std::WeakRef | Std::Count),
-            Type::Container(_) => true,
+            Type::Container(_) => self.starts_empty(func, value),
             _ => false,
         });
         if stateful {
@@ -77,7 +77,22 @@ impl Analysis<'_> {
         }
         let foreign = types.iter().any(|of| matches!(of, Type::Foreign(_)));
         let unknown_call = types.is_empty() && matches!(body.op(value), Op::Call { .. } | Op::Await(_));
-        (foreign || unknown_call).then_some(foreign)
+        let computed = types.iter().any(|of| matches!(of, Type::Container(_)));
+        (foreign || computed || unknown_call).then_some(foreign)
+    }
+
+    /// A container that is empty when it is published is filled afterwards: which of two is filled matters. One that
+    /// was computed first is as good as another.
+    fn starts_empty(&self, func: FuncId, value: Val) -> bool {
+        let body = self.body(func);
+        match body.op(value) {
+            Op::Display(_, args) => args.len == 0,
+            Op::Call { func: target, .. } => {
+                self.types.of(func, target).iter().all(|of| matches!(of, Type::External(_)))
+                    && !self.types.of(func, target).is_empty()
+            }
+            _ => false,
+        }
     }
 }
 

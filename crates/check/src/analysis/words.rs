@@ -224,6 +224,7 @@ impl Analysis<'_> {
             Reason::HandsOut => "the object hands its own methods to threads".to_owned(),
             Reason::OwnsThread => "the object owns a thread".to_owned(),
             Reason::OwnsLock => "the object owns a lock, so it is meant for several threads".to_owned(),
+            Reason::HoldsGuarded => "the object holds a container with a lock of its own, so it is meant for several threads".to_owned(),
             Reason::OwnsLoopLock => "the object owns a lock for tasks, so it is meant for several of them".to_owned(),
             Reason::Global => "an instance is stored in a module global".to_owned(),
             Reason::ClassAttribute => "an instance is stored in a class attribute".to_owned(),

@@ -5,7 +5,7 @@ use super::{CallSite, Entry, EntryKind};
 use crate::body::{BlockKind, Body, FunctionKind, Op, Val};
 use crate::name::Name;
 use crate::project::{FuncId, ModuleId, Project, Symbol};
-use crate::types::{Std, Type, TypeMap};
+use crate::types::{Slot, Std, Type, TypeMap};
 
 /// All entry points, in order of their text.
 pub(super) fn find(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]) -> Vec<Entry> {
@@ -22,7 +22,8 @@ pub(super) fn find(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]
             let multiple = kind != EntryKind::Thread || made_often(project, types, func, callers);
             found.push(Entry { kind, func, site: None, multiple });
         } else if !project.is_test[module] && !scripts[module] && is_public(project, func, callers) {
-            let kind = if project.function(func).is_async { EntryKind::AsyncApi } else { EntryKind::Api };
+            let on_loop = project.function(func).is_async || is_loop_object(project, types, func);
+            let kind = if on_loop { EntryKind::AsyncApi } else { EntryKind::Api };
             found.push(Entry { kind, func, site: None, multiple: true });
         }
     }
@@ -75,6 +76,20 @@ fn is_imported(project: &Project, idx: usize) -> bool {
                 || project.imported(importer, *import, 0) == Symbol::Module(id)
         })
     })
+}
+
+/// Is the function a method of an object that lives on an event loop: its class has coroutines, or is a protocol of
+/// asyncio, and keeps no lock or thread of the threaded kind?
+fn is_loop_object(project: &Project, types: &TypeMap, func: FuncId) -> bool {
+    let Some(class) = project.class_of(func) else { return false };
+    let mro = &project.class_info(class).mro;
+    let coroutines = mro.iter().any(|at| project.class_info(*at).methods.values().any(|method| project.function(*method).is_async))
+        || project.external_ancestors(class).any(|base| base.as_str().starts_with("asyncio."));
+    let threaded = |slot: &Slot| types.slot(*slot).iter().any(|of| {
+        let std = types.std_of(project, *of);
+        std.is_some_and(|std| std.is_thread_lock() || matches!(std, Std::Thread | Std::Timer | Std::Executor | Std::Queue))
+    });
+    coroutines && !types.attributes_of(project, class).iter().any(threaded)
 }
 
 fn is_public(project: &Project, func: FuncId, callers: &[Vec<CallSite>]) -> bool {

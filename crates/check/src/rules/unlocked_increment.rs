@@ -35,6 +35,9 @@ fn update_finding(analysis: &Analysis<'_>, update: &Access) -> Option<Finding> {
         _ => return None,
     };
     let stretch = Stretch { func: update.func, from: from.min(update.val), to: update.act };
+    if analysis.has_locked_twin(update) {
+        return None;
+    }
     let rival = analysis.rival(update.place, stretch, Action::Update, is_write)?;
     let name = analysis.place_name(update);
     let order = vec![
