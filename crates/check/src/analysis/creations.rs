@@ -31,7 +31,7 @@ impl Analysis<'_> {
             (Touch::Store(value) | Touch::Update(value), Op::StoreAttr { .. } | Op::StoreGlobal { .. } | Op::StoreCaptured { .. }) => {
                 (stored_value(body.op(store.act)).unwrap_or(value), false)
             }
-            (Touch::ItemStore, Op::StoreItem { value, .. }) => (value, true),
+            (Touch::ItemStore, Op::StoreItem { value, key, .. }) if !self.is_own_key(store.func, key) => (value, true),
             _ => return None,
         };
         let slot = self.summaries.slot(store.place);
@@ -46,6 +46,18 @@ impl Analysis<'_> {
         let certain = self.second_matters(store.func, value)?;
         let stretch = Stretch { func: store.func, from: condition.read.min(condition.at), to: store.act };
         Some(Creation { condition, stretch, value, keyed, certain })
+    }
+
+    /// A key that only the current thread or task has: `get_ident()`, `current_task()`.
+    #[must_use]
+    pub fn is_own_key(&self, func: FuncId, key: Val) -> bool {
+        let body = self.body(func);
+        let Op::Call { func: target, .. } = body.op(body.origin(key)) else { return false };
+        let name = match body.op(target) {
+            Op::Attr { name, .. } | Op::Global(name) => name,
+            _ => return false,
+        };
+        matches!(name.as_str(), "get_ident" | "get_native_id" | "getpid" | "getcurrent") || name.as_str().contains("current_")
     }
 
     /// `x = x or Thing()`

@@ -19,7 +19,9 @@ impl Analysis<'_> {
             Slot::Local(owner, _) => self.enters_inside(one, owner) || self.enters_inside(two, owner),
             Slot::Global(..) => true,
             Slot::Attr(owner, _) => {
-                if our_group == their_group && self.is_own_thread(one, owner) {
+                if our_group == their_group && self.is_own_thread(one, owner)
+                    || !self.same_object(ours.func, other.func)
+                {
                     return false;
                 }
                 match self.contexts.sharing(owner).map(|sharing| sharing.reason) {
@@ -29,6 +31,30 @@ impl Analysis<'_> {
                 }
             }
         }
+    }
+
+    /// Can one object run both methods: is one class an ancestor of the other, or have they a common subclass?
+    fn same_object(&self, first: FuncId, second: FuncId) -> bool {
+        let class = |func| self.project.method_around(func).and_then(|method| self.project.class_of(method));
+        let (Some(one), Some(two)) = (class(first), class(second)) else { return true };
+        let related = |a, b| self.project.class_info(a).mro.contains(&b);
+        if one == two || related(one, two) || related(two, one) {
+            return true;
+        }
+        // Code of an unrelated class holds the object in a variable, unless both belong to one family.
+        let family = self.project.class_info(one).mro.iter().any(|base| related(two, *base));
+        if !family {
+            return true;
+        }
+        let mut work = self.project.class_info(one).subclasses.clone();
+        for _ in 0..128 {
+            let Some(sub) = work.pop() else { return false };
+            if related(sub, two) {
+                return true;
+            }
+            work.extend(&self.project.class_info(sub).subclasses);
+        }
+        false
     }
 
     fn enters_inside(&self, group: &Group, owner: FuncId) -> bool {

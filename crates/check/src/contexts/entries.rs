@@ -311,6 +311,8 @@ fn spawned(project: &Project, types: &TypeMap, func: FuncId, found: &mut Vec<Ent
                 EntryKind::Thread | EntryKind::Task => {
                     in_loop(body, call) || (is_method_name(body, target, "gather") && args.len > 1)
                 }
+                // Signal and exit handlers run on the main thread, one at a time.
+                EntryKind::Hook => false,
                 _ => true,
             };
             for entered in entered(project, types, func, value) {

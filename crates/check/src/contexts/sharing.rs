@@ -82,9 +82,11 @@ pub(super) fn find(
             add(class, Reason::OwnsThread, span);
         }
     }
+    let sites = Sites::count(project, types);
     for entry in entries {
         if let (Some((caller, call)), Some(class)) = (entry.site, project.class_of(entry.func)) {
-            if !matches!(entry.kind, EntryKind::Task | EntryKind::Handler) {
+            let handed_back = entry.kind == EntryKind::Pool && is_awaited_hand_over(project, types, caller, call);
+            if !matches!(entry.kind, EntryKind::Task | EntryKind::Handler) && !handed_back {
                 add(class, Reason::HandsOut, project.span(caller, call));
             }
         }
@@ -92,10 +94,97 @@ pub(super) fn find(
     for func in project.function_ids() {
         stores(project, types, func, &mut add);
     }
+    // One constant in a global says nothing of a class whose objects are made all over the place.
+    found.retain(|class, sharing| match sharing.reason {
+        Reason::Global | Reason::ClassAttribute => sites.mostly_global(*class),
+        _ => true,
+    });
     hold_guarded(project, types, &mut found);
     inherit(project, &mut found);
-    hold(project, types, &mut found);
+    hold(project, types, &sites, &mut found);
     found
+}
+
+/// Where objects of a class are made: how often in all, and how often straight into a global or class attribute.
+struct Sites {
+    total: FxHashMap<ClassId, u32>,
+    global: FxHashMap<ClassId, u32>,
+}
+
+/// A class whose objects are made in more places than this is not that of the one object that a holder shares.
+const SITES_MAX: u32 = 3;
+
+impl Sites {
+    fn count(project: &Project, types: &TypeMap) -> Self {
+        let (mut total, mut global) = (FxHashMap::default(), FxHashMap::default());
+        for func in project.function_ids() {
+            if project.is_test[project.module_of(func).0 as usize] {
+                continue;
+            }
+            let body = &project.function(func).body;
+            for val in body.vals() {
+                if let Op::Call { func: target, .. } = body.op(val) {
+                    for of in types.of(func, target) {
+                        if let Type::Class(class) = of {
+                            *total.entry(*class).or_insert(0) += 1;
+                        }
+                    }
+                }
+                if let Some(value) = stored_globally(project, types, func, val) {
+                    let mut made = |value| {
+                        if let Op::Call { func: target, .. } = body.op(value) {
+                            for of in types.of(func, target) {
+                                if let Type::Class(class) = of {
+                                    *global.entry(*class).or_insert(0) += 1;
+                                }
+                            }
+                        }
+                    };
+                    match body.op(body.origin(value)) {
+                        Op::Either(left, right) => [left, right].into_iter().for_each(made),
+                        _ => made(body.origin(value)),
+                    }
+                }
+            }
+        }
+        Self { total, global }
+    }
+
+    fn total(&self, class: ClassId) -> u32 {
+        self.total.get(&class).copied().unwrap_or(0)
+    }
+
+    fn mostly_global(&self, class: ClassId) -> bool {
+        self.global.get(&class).copied().unwrap_or(0) * 2 >= self.total(class)
+    }
+}
+
+/// The value, if a node stores it into a global, a class attribute or a container that is one.
+fn stored_globally(project: &Project, types: &TypeMap, func: FuncId, val: crate::body::Val) -> Option<crate::body::Val> {
+    let body = &project.function(func).body;
+    match body.op(val) {
+        Op::StoreGlobal { value, .. } => Some(value),
+        Op::StoreLocal { value, .. } if project.function(func).kind == FunctionKind::ClassBody => Some(value),
+        Op::StoreAttr { value, .. } if is_class_base(types, func, body, val) => Some(value),
+        Op::StoreItem { base, value, .. } => {
+            let global = types.slots_of(project, func, base).iter().any(|slot| matches!(slot, Slot::Global(..)));
+            global.then_some(value)
+        }
+        _ => None,
+    }
+}
+
+/// `await to_thread(self.work)`: the object goes to a pool thread and comes back; its owner waits meanwhile.
+fn is_awaited_hand_over(project: &Project, types: &TypeMap, func: FuncId, call: crate::body::Val) -> bool {
+    let body = &project.function(func).body;
+    let by_name = types.external_callee(project, func, call).is_some_and(|name| {
+        matches!(name.as_str().rsplit('.').next(), Some("to_thread" | "sync_to_async" | "run_in_threadpool" | "run_sync"))
+    });
+    let by_method = match body.op(call) {
+        Op::Call { func: target, .. } => matches!(body.op(target), Op::Attr { name, .. } if name == "run_in_executor"),
+        _ => false,
+    };
+    by_name || by_method
 }
 
 /// What a function's stores say about sharing.
@@ -180,7 +269,8 @@ fn hold_guarded(project: &Project, types: &TypeMap, found: &mut FxHashMap<ClassI
             let keyed = ["__getitem__", "__setitem__"]
                 .iter()
                 .all(|name| project.method(*held, crate::name::Name::new(name)).is_some());
-            if guarded && keyed {
+            let made_here = types.slot(slot).len() == 1;
+            if guarded && keyed && made_here {
                 let span = super::class_span(project, *held);
                 found.entry(holder).or_insert(Sharing { reason: Reason::HoldsGuarded, span });
             }
@@ -220,19 +310,19 @@ fn inherit(project: &Project, found: &mut FxHashMap<ClassId, Sharing>) {
 }
 
 /// What a shared object holds is shared with it.
-fn hold(project: &Project, types: &TypeMap, found: &mut FxHashMap<ClassId, Sharing>) {
+fn hold(project: &Project, types: &TypeMap, sites: &Sites, found: &mut FxHashMap<ClassId, Sharing>) {
     let mut slots: Vec<(ClassId, Slot)> = types.attributes();
     slots.sort_unstable();
     for _ in 0..3 {
         let mut fresh = Vec::new();
         for (class, slot) in &slots {
             let Some(holder) = found.get(class).copied() else { continue };
-            if matches!(holder.reason, Reason::OwnsLoopLock) {
+            if matches!(holder.reason, Reason::OwnsLoopLock | Reason::Descriptor | Reason::HandsOut | Reason::HoldsGuarded) {
                 continue;
             }
             for of in types.slot(*slot).iter().chain(types.elements(*slot)) {
                 if let Type::Instance(held) = of {
-                    if !found.contains_key(held) {
+                    if !found.contains_key(held) && sites.total(*held) <= SITES_MAX {
                         fresh.push((*held, Sharing { reason: Reason::Held(*class), span: holder.span }));
                     }
                 }

@@ -64,8 +64,11 @@ impl Collector<'_> {
     fn is_state(&self, func: FuncId, val: Val, slot: Slot, aliased: bool) -> bool {
         match slot {
             Slot::Attr(class, name) => {
-                if self.project.method(class, name).is_some() && !self.types.has_attr(self.project, class, name) {
-                    return false;
+                if let Some(method) = self.project.method(class, name) {
+                    let property = self.types.flags(method).is_property;
+                    if property || !self.types.has_attr(self.project, class, name) {
+                        return false;
+                    }
                 }
                 self.contexts.sharing(class).is_some() || self.on_class(func, val)
             }
