@@ -25,7 +25,7 @@ impl Analysis<'_> {
                     return false;
                 }
                 match self.contexts.sharing(owner).map(|sharing| sharing.reason) {
-                    Some(Reason::HandsOut) => is_explicit(one.kind) || is_explicit(two.kind),
+                    Some(Reason::HandsOut) => self.enters_object(one, owner) || self.enters_object(two, owner),
                     Some(Reason::Descriptor) => self.is_descriptor_code(ours.func) && self.is_descriptor_code(other.func),
                     _ => true,
                 }
@@ -72,6 +72,17 @@ impl Analysis<'_> {
                     at = parent;
                 }
                 false
+            })
+    }
+
+    /// Does a thread of the group enter at a method of the object?
+    fn enters_object(&self, group: &Group, owner: crate::project::ClassId) -> bool {
+        is_explicit(group.kind)
+            && group.entries.iter().any(|entry| {
+                let class = self.project.method_around(entry.func).and_then(|method| self.project.class_of(method));
+                class.is_some_and(|class| {
+                    self.project.class_info(class).mro.contains(&owner) || self.project.class_info(owner).mro.contains(&class)
+                })
             })
     }
 

@@ -60,7 +60,11 @@ pub(super) fn find(
     configured: &[String],
 ) -> FxHashMap<ClassId, Sharing> {
     let mut found: FxHashMap<ClassId, Sharing> = FxHashMap::default();
+    let get = crate::name::Name::new("__get__");
     let mut add = |class: ClassId, reason: Reason, span: Span| {
+        // The object in the class is a descriptor: what it does for instances is another matter.
+        let is_descriptor = reason == Reason::ClassAttribute && project.method(class, get).is_some();
+        let reason = if is_descriptor { Reason::Descriptor } else { reason };
         let fresh = Sharing { reason, span };
         let known = found.entry(class).or_insert(fresh);
         if reason < known.reason {

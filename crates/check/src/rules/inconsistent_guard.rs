@@ -43,6 +43,12 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 /// Locks, queues and events keep themselves.
 fn is_sync_object(analysis: &Analysis<'_>, place: PlaceId) -> bool {
     analysis.types_of(place).iter().any(|of| {
+        if let crate::types::Type::Instance(class) = of {
+            let reason = analysis.contexts.sharing(*class).map(|sharing| sharing.reason);
+            if reason == Some(crate::contexts::Reason::OwnsLock) {
+                return true;
+            }
+        }
         analysis.types.std_of(analysis.project, *of).is_some_and(|std| std.is_thread_safe() && std != Std::Thread)
     })
 }

@@ -7,7 +7,7 @@ use crate::body::{Body, Compare, FunctionKind, Op, Val};
 use crate::contexts::Contexts;
 use crate::name::Name;
 use crate::project::{FuncId, Project};
-use crate::types::{Container, Slot, Type, TypeMap};
+use crate::types::{Container, Slot, Std, Type, TypeMap};
 
 struct Collector<'a> {
     project: &'a Project,
@@ -74,7 +74,10 @@ impl Collector<'_> {
             }
             Slot::Global(..) => {
                 let known = self.types.of(func, val);
-                known.is_empty() || !known.iter().all(|of| matches!(of, Type::Module(_) | Type::External(_)))
+                let own = |of: &Type| matches!(of, Type::Std(Std::ThreadLocal | Std::ContextVar));
+                let here = self.types.slot(slot);
+                !here.iter().any(own)
+                    && (known.is_empty() || !known.iter().all(|of| matches!(of, Type::Module(_) | Type::External(_))))
             }
             Slot::Local(owner, _) => !aliased && owner != func,
         }
@@ -100,11 +103,18 @@ impl Collector<'_> {
             Op::Attr { base, .. } | Op::StoreAttr { base, .. } | Op::DelAttr { base, .. } => base,
             _ => return false,
         };
-        if self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_))) {
-            return false;
-        }
         let origin = body.origin(base);
+        if self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_))) {
+            // A class that is being made.
+            let making = self.project.function(func).name == "__init_subclass__" || self.summaries.function(func).init_only;
+            return making && matches!(body.op(origin), Op::Param(0)) && self.project.function(func).name != "__new__";
+        }
         match body.op(origin) {
+            // `with Thing() as thing:`
+            Op::Enter { context, .. } => match body.op(body.origin(context)) {
+                Op::Call { func: target, .. } => self.types.of(func, target).iter().any(|of| matches!(of, Type::Class(_))),
+                _ => false,
+            },
             Op::Param(0) => self.summaries.function(func).init_only,
             Op::Call { func: target, .. } => {
                 self.types.of(func, target).iter().any(|of| matches!(of, Type::Class(_)))

@@ -33,6 +33,11 @@ fn makes(name: &str) -> bool {
     )
 }
 
+/// Public, but by its name a part of the construction.
+fn prepares(name: &str) -> bool {
+    name.split('_').any(|word| matches!(word, "init" | "setup" | "initialize" | "configure"))
+}
+
 /// Marks functions that run only while their object is made: constructors, and private methods that only they call.
 pub(super) fn init_only(project: &Project, types: &TypeMap, contexts: &Contexts, summaries: &mut Summaries) {
     let functions: Vec<FuncId> = project.function_ids().collect();
@@ -43,7 +48,7 @@ pub(super) fn init_only(project: &Project, types: &TypeMap, contexts: &Contexts,
         let called = !contexts.callers[id.0 as usize].is_empty();
         let explicit = contexts.is_reached_by_itself(*id);
         summaries.functions[id.0 as usize].init_only =
-            method && (starts || function.name.is_private() && called && !explicit);
+            method && (starts || (function.name.is_private() || prepares(function.name.as_str())) && called && !explicit);
         let _ = types;
     }
     for _ in 0..ROUNDS {
