@@ -26,6 +26,14 @@ impl Analysis<'_> {
     /// identity or state? An immutable value, computed twice, is the same value.
     #[must_use]
     pub fn creation(&self, store: &Access) -> Option<Creation> {
+        let mut creation = self.lazy_store(store)?;
+        creation.certain = self.second_matters(store.func, creation.value)?;
+        Some(creation)
+    }
+
+    /// Does the access store what a test found missing, whatever it is?
+    #[must_use]
+    pub fn lazy_store(&self, store: &Access) -> Option<Creation> {
         let body = self.body(store.func);
         let (value, keyed) = match (store.touch, body.op(store.act)) {
             (Touch::Store(value) | Touch::Update(value), Op::StoreAttr { .. } | Op::StoreGlobal { .. } | Op::StoreCaptured { .. }) => {
@@ -43,9 +51,8 @@ impl Analysis<'_> {
             Some(condition) => (condition, value),
             None => self.or_default(store, value, slot)?,
         };
-        let certain = self.second_matters(store.func, value)?;
         let stretch = Stretch { func: store.func, from: condition.read.min(condition.at), to: store.act };
-        Some(Creation { condition, stretch, value, keyed, certain })
+        Some(Creation { condition, stretch, value, keyed, certain: false })
     }
 
     /// A key that only the current thread or task has: `get_ident()`, `current_task()`.

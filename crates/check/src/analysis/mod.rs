@@ -220,7 +220,9 @@ impl<'a> Analysis<'a> {
         let mut best: Option<(Rival<'a>, (Confidence, bool))> = None;
         for access in self.accesses(place).filter(|access| !access.owned && wanted(access)) {
             let their_locks = self.summaries.locks_at(access.func, access.act);
-            if blames_them && lacks_our_guard(locks, &their_locks) {
+            // A finalizer may run on the thread that holds the lock: there, no lock of theirs would help.
+            let finalizes = self.contexts.is_reached_by(access.func, &[EntryKind::Finalizer]);
+            if blames_them && !finalizes && lacks_our_guard(locks, &their_locks) {
                 continue;
             }
             let Some(rival) = self.meet(ours, action, locks, &their_locks, suspends, access) else { continue };

@@ -306,7 +306,18 @@ fn spawned(project: &Project, types: &TypeMap, func: FuncId, found: &mut Vec<Ent
                 found.push(Entry { kind: EntryKind::Task, func: callee.func, site: Some((func, call)), multiple });
             }
         }
-        for (value, kind) in handed_over(project, types, func, call) {
+        let handed = handed_over(project, types, func, call);
+        for arg in body.args(args).iter().filter(|arg| handed.iter().all(|(value, _)| *value != arg.value)) {
+            for of in types.of(func, arg.value) {
+                if let Type::Function(callee) | Type::Method(callee) = of {
+                    // A coroutine function that is handed on is run by a loop, sooner or later.
+                    if makes_coroutine(project, func, *callee) {
+                        found.push(Entry { kind: EntryKind::Task, func: *callee, site: Some((func, call)), multiple: false });
+                    }
+                }
+            }
+        }
+        for (value, kind) in handed {
             let multiple = match kind {
                 EntryKind::Thread | EntryKind::Task => {
                     in_loop(body, call) || (is_method_name(body, target, "gather") && args.len > 1)

@@ -17,7 +17,7 @@ pub(super) fn find(project: &Project, types: &TypeMap, summaries: &Summaries) ->
         let keeps = types.attributes_of(project, class).into_iter().any(|slot| {
             types.slot(slot).iter().any(|of| match of {
                 Type::Std(std) => !matches!(std, Std::Logger | Std::ContextVar | Std::WeakRef),
-                Type::Foreign(_) => true,
+                Type::Foreign(_) | Type::Container(_) => true,
                 _ => false,
             })
         });
