@@ -27,7 +27,7 @@ impl Analysis<'_> {
     #[must_use]
     pub fn creation(&self, store: &Access) -> Option<Creation> {
         let mut creation = self.lazy_store(store)?;
-        creation.certain = self.second_matters(store.func, creation.value)?;
+        creation.certain = self.second_matters(store.func, creation.value, creation.keyed)?;
         Some(creation)
     }
 
@@ -76,9 +76,10 @@ impl Analysis<'_> {
         reads.then_some((condition, right))
     }
 
-    /// Would it matter that two threads make this value? `None`: no. `Some(false)`: it may.
+    /// Would it matter that two threads make this value? `None`: no. `Some(false)`: it may. The one object of a slot
+    /// is meant to be one; of the objects of a cache, those without state are as good as one another.
     #[must_use]
-    pub fn second_matters(&self, func: FuncId, value: Val) -> Option<bool> {
+    pub fn second_matters(&self, func: FuncId, value: Val, keyed: bool) -> Option<bool> {
         let body = self.body(func);
         let value = body.origin(value);
         if matches!(body.op(value), Op::None | Op::Truth(_) | Op::Scalar | Op::Str(_) | Op::Param(_) | Op::Compare { .. }) {
@@ -86,7 +87,10 @@ impl Analysis<'_> {
         }
         let types = self.types.of(func, value);
         let stateful = types.iter().any(|of| match of {
-            Type::Instance(class) => self.summaries.stateful.contains(class),
+            Type::Instance(class) => {
+                let single = !keyed && !self.types.is_plain(self.project, &[*of]);
+                single || self.summaries.stateful.contains(class)
+            }
             Type::Std(std) => !matches!(std, Std::Logger | Std::WeakRef | Std::Count),
             Type::Container(_) => self.starts_empty(func, value),
             _ => false,
