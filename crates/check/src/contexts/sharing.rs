@@ -159,7 +159,7 @@ impl Sites {
     }
 
     fn mostly_global(&self, class: ClassId) -> bool {
-        self.global.get(&class).copied().unwrap_or(0) * 2 >= self.total(class)
+        self.global.get(&class).copied().unwrap_or(0) * 2 > self.total(class)
     }
 }
 
