@@ -6,6 +6,7 @@
 
 mod conditions;
 mod creations;
+mod footprints;
 mod ordering;
 mod walks;
 mod words;
