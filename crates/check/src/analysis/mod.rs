@@ -5,6 +5,7 @@
 //! - [`Analysis::evidence`]: both sides in words.
 
 mod conditions;
+mod declared;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
@@ -17,6 +18,7 @@ use crate::summary::{Access, Summaries, Touch};
 use crate::types::{Container, Slot, Type, TypeMap};
 
 pub use conditions::{Condition, Test};
+pub use declared::DeclaredGuard;
 
 /// What rules read.
 pub struct Analysis<'a> {

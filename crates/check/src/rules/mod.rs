@@ -41,6 +41,40 @@ pub static SYNTAX_ERROR: RuleInfo = RuleInfo {
     on_by_default: true,
 };
 
+/// Raised where a comment allows a finding that is not there.
+pub static UNUSED_SUPPRESSION: RuleInfo = RuleInfo {
+    name: "unused-suppression",
+    code: "RP002",
+    severity: Severity::Warning,
+    summary: "a comment allows a finding that does not exist",
+    docs: include_str!("unused_suppression.md"),
+    on_by_default: true,
+};
+
+/// Raised where a comment allows a finding and does not say why.
+pub static UNEXPLAINED_SUPPRESSION: RuleInfo = RuleInfo {
+    name: "unexplained-suppression",
+    code: "RP003",
+    severity: Severity::Warning,
+    summary: "a comment allows a finding and does not say why",
+    docs: include_str!("unexplained_suppression.md"),
+    on_by_default: true,
+};
+
+/// Raised where a claim of the user's cannot be understood.
+pub static UNKNOWN_ANNOTATION: RuleInfo = RuleInfo {
+    name: "unknown-annotation",
+    code: "RP004",
+    severity: Severity::Warning,
+    summary: "an annotation says something that cannot be used",
+    docs: include_str!("unknown_annotation.md"),
+    on_by_default: true,
+};
+
+/// Rules about the run itself and about what people write for it: no page of theirs has a function beside it.
+pub static ABOUT_THE_RUN: [&RuleInfo; 5] =
+    [&INTERNAL_ERROR, &SYNTAX_ERROR, &UNUSED_SUPPRESSION, &UNEXPLAINED_SUPPRESSION, &UNKNOWN_ANNOTATION];
+
 /// Runs the selected rules.
 #[must_use]
 pub fn run(analysis: &Analysis<'_>, options: &Options) -> Vec<Finding> {
