@@ -6,6 +6,8 @@
 
 mod conditions;
 mod declared;
+pub mod failures;
+pub mod spawned;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
