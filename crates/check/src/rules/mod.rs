@@ -7,6 +7,8 @@ use facts::{FileId, Finding, RuleInfo, Severity, Span};
 use crate::Options;
 use crate::analysis::Analysis;
 
+mod lost_exception;
+mod no_shutdown;
 mod reused_event;
 mod unbounded_threads;
 mod unlocked_increment;
@@ -21,7 +23,7 @@ pub struct Rule {
 }
 
 /// All rules, in the order of their codes.
-pub static RULES: &[&Rule] = &[&unlocked_lazy_init::RULE, &unlocked_increment::RULE, &unbounded_threads::RULE, &reused_event::RULE];
+pub static RULES: &[&Rule] = &[&unlocked_lazy_init::RULE, &unlocked_increment::RULE, &unbounded_threads::RULE, &lost_exception::RULE, &no_shutdown::RULE, &reused_event::RULE];
 
 /// Raised when a rule panics: a bug of ours that must not hide the other rules.
 pub static INTERNAL_ERROR: RuleInfo = RuleInfo {
