@@ -56,11 +56,14 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
         let stops: Vec<&Change> = changes
             .iter()
             .filter(|change| change.slot == waiter.slot && change.raises == waiter.ends_when_raised)
-            .filter(|change| change.func != waiter.func)
+            .filter(|change| change.func != waiter.func && !is_making(analysis, change.func))
+            .filter(|change| !undoes(&changes, change))
             .collect();
         for take_back in changes.iter().filter(|change| {
             change.slot == waiter.slot && change.raises != waiter.ends_when_raised && !is_making(analysis, change.func)
         }) {
+            let stops: Vec<&Change> =
+                stops.iter().copied().filter(|stop| are_kin(analysis, stop.func, take_back.func)).collect();
             if stops.is_empty() || seen.contains(&(take_back.func, take_back.at)) {
                 continue;
             }
@@ -70,6 +73,19 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             }
         }
     }
+}
+
+/// Does a change only take back what its function did before, because a start failed?
+fn undoes(changes: &[Change], change: &Change) -> bool {
+    let same = |other: &&Change| other.slot == change.slot && other.func == change.func && other.at < change.at;
+    changes.iter().filter(same).any(|other| other.raises != change.raises)
+}
+
+/// Can both be methods of one object, or are they not methods at all?
+fn are_kin(analysis: &Analysis<'_>, one: FuncId, two: FuncId) -> bool {
+    let (Some(one), Some(two)) = (analysis.project.class_of(one), analysis.project.class_of(two)) else { return true };
+    let ancestors = |class| &analysis.project.class_info(class).mro;
+    ancestors(one).contains(&two) || ancestors(two).contains(&one)
 }
 
 fn is_making(analysis: &Analysis<'_>, func: FuncId) -> bool {
@@ -182,7 +198,6 @@ fn is_lost(
     take_back: &Change,
 ) -> Option<Confidence> {
     let (func, at) = (take_back.func, take_back.at);
-    let body = analysis.body(func);
     if func == waiter.func {
         // The thread itself, before its loop: a stop that came first is undone. In the loop it is a wake-up.
         let first = !analysis.loops_around(func, at).any(|_| true) && at < waiter.at;
@@ -203,7 +218,6 @@ fn is_lost(
             if each.iter().any(Option::is_none) { None } else { each.into_iter().flatten().max() }
         }
     };
-    let _ = body;
     match bounded {
         Some(false) => None,
         Some(true) if before => Some(Confidence::Medium),
@@ -277,7 +291,7 @@ fn finding(analysis: &Analysis<'_>, waiter: &Waiter, stop: &Change, take_back: &
         _ => take_back.at,
     };
     let place = name(analysis, take_back.func, named);
-    let again = if take_back.is_event { "cleared" } else { "taken back" };
+    let again = if take_back.is_event && !take_back.raises { "cleared" } else { "taken back" };
     let order = vec![
         format!("`{}` tells the thread to stop", analysis.symbol(stop.func)),
         format!("`{}` takes the signal back before the thread has looked", analysis.symbol(take_back.func)),
