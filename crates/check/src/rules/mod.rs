@@ -7,9 +7,12 @@ use facts::{FileId, Finding, RuleInfo, Severity, Span};
 use crate::Options;
 use crate::analysis::Analysis;
 
+mod fork_with_threads;
+mod loop_touched_from_thread;
 mod lost_exception;
 mod no_shutdown;
 mod reused_event;
+mod thread_local_in_async;
 mod unbounded_threads;
 mod unlocked_increment;
 mod unlocked_lazy_init;
@@ -23,7 +26,7 @@ pub struct Rule {
 }
 
 /// All rules, in the order of their codes.
-pub static RULES: &[&Rule] = &[&unlocked_lazy_init::RULE, &unlocked_increment::RULE, &unbounded_threads::RULE, &lost_exception::RULE, &no_shutdown::RULE, &reused_event::RULE];
+pub static RULES: &[&Rule] = &[&unlocked_lazy_init::RULE, &unlocked_increment::RULE, &unbounded_threads::RULE, &lost_exception::RULE, &no_shutdown::RULE, &loop_touched_from_thread::RULE, &reused_event::RULE, &thread_local_in_async::RULE, &fork_with_threads::RULE];
 
 /// Raised when a rule panics: a bug of ours that must not hide the other rules.
 pub static INTERNAL_ERROR: RuleInfo = RuleInfo {
