@@ -9,6 +9,9 @@ mod creations;
 mod footprints;
 mod ordering;
 mod walks;
+mod declared;
+pub mod failures;
+pub mod spawned;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
@@ -23,6 +26,7 @@ use crate::types::{Container, Slot, Type, TypeMap};
 pub use conditions::{Condition, Test};
 pub use creations::Creation;
 pub use ordering::is_explicit;
+pub use declared::DeclaredGuard;
 
 /// What rules read.
 pub struct Analysis<'a> {

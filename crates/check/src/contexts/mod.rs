@@ -12,6 +12,7 @@ mod sharing;
 use facts::Span;
 use rustc_hash::FxHashMap;
 
+use crate::annotations::Annotations;
 use crate::body::{FunctionKind, Val};
 use crate::name::Name;
 use crate::project::{ClassId, FuncId, Project};
@@ -96,10 +97,10 @@ pub struct Contexts {
 
 /// Finds entry points, follows calls, and tells which classes have shared instances.
 #[must_use]
-pub fn infer(project: &Project, types: &TypeMap, shared: &[String]) -> Contexts {
+pub fn infer(project: &Project, types: &TypeMap, annotations: &Annotations, shared: &[String]) -> Contexts {
     let (calls, callers) = calls::graph(project, types);
     let found = entries::find(project, types, &callers);
-    let sharing = sharing::find(project, types, &found, shared);
+    let sharing = sharing::find(project, types, annotations, &found, shared);
     let groups = group(found);
     let mut contexts =
         Contexts { groups, reach: vec![0; callers.len()], parents: FxHashMap::default(), callers, calls, sharing };

@@ -7,6 +7,7 @@ use facts::Span;
 use rustc_hash::FxHashMap;
 
 use super::{Entry, EntryKind};
+use crate::annotations::Annotations;
 use crate::body::{FunctionKind, Op};
 use crate::project::{ClassId, FuncId, Project};
 use crate::types::{Slot, Std, Type, TypeMap};
@@ -16,6 +17,8 @@ use crate::types::{Slot, Std, Type, TypeMap};
 pub enum Reason {
     /// The configuration says so.
     Configured,
+    /// An annotation says so, or names a lock for an attribute.
+    Declared,
     /// A method is handed to a thread, pool or loop.
     HandsOut,
     /// An attribute is a thread or executor, or the class is a thread.
@@ -56,6 +59,7 @@ impl Sharing {
 pub(super) fn find(
     project: &Project,
     types: &TypeMap,
+    annotations: &Annotations,
     entries: &[Entry],
     configured: &[String],
 ) -> FxHashMap<ClassId, Sharing> {
@@ -87,6 +91,7 @@ pub(super) fn find(
         }
     }
     let sites = Sites::count(project, types);
+    declared(annotations, &mut add);
     for entry in entries {
         if let (Some((caller, call)), Some(class)) = (entry.site, project.class_of(entry.func)) {
             let handed_back = entry.kind == EntryKind::Pool && is_awaited_hand_over(project, types, caller, call);
@@ -106,6 +111,7 @@ pub(super) fn find(
     hold_guarded(project, types, &mut found);
     inherit(project, &mut found);
     hold(project, types, &sites, &mut found);
+    found.retain(|class, _| !annotations.confined_classes.contains(class));
     found
 }
 
@@ -189,6 +195,20 @@ fn is_awaited_hand_over(project: &Project, types: &TypeMap, func: FuncId, call: 
         _ => false,
     };
     by_name || by_method
+}
+
+/// What people say of sharing.
+fn declared(annotations: &Annotations, add: &mut impl FnMut(ClassId, Reason, Span)) {
+    for (class, span) in &annotations.shared {
+        add(*class, Reason::Declared, *span);
+    }
+    let mut guarded: Vec<_> = annotations.guards.iter().collect();
+    guarded.sort_unstable_by_key(|(_, lock)| lock.span);
+    for (slot, lock) in guarded {
+        if let Slot::Attr(class, _) = slot {
+            add(*class, Reason::Declared, lock.span);
+        }
+    }
 }
 
 /// What a function's stores say about sharing.
@@ -292,7 +312,12 @@ fn inherit(project: &Project, found: &mut FxHashMap<ClassId, Sharing>) {
     for (class, sharing) in &direct {
         let down = matches!(
             sharing.reason,
-            Reason::OwnsLock | Reason::OwnsThread | Reason::HandsOut | Reason::Configured | Reason::Descriptor
+            Reason::OwnsLock
+                | Reason::OwnsThread
+                | Reason::HandsOut
+                | Reason::Configured
+                | Reason::Declared
+                | Reason::Descriptor
         );
         let mut work = if down { project.class_info(*class).subclasses.clone() } else { Vec::new() };
         let mut steps = 0;

@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::{Access, Summaries, Touch, read_within};
+use crate::annotations::Annotations;
 use crate::body::{Body, Compare, FunctionKind, Op, Val};
 use crate::contexts::Contexts;
 use crate::name::Name;
@@ -12,12 +13,19 @@ use crate::types::{Container, Slot, Std, Type, TypeMap};
 struct Collector<'a> {
     project: &'a Project,
     types: &'a TypeMap,
+    annotations: &'a Annotations,
     contexts: &'a Contexts,
     summaries: &'a mut Summaries,
 }
 
-pub(super) fn collect(project: &Project, types: &TypeMap, contexts: &Contexts, summaries: &mut Summaries) {
-    let mut collector = Collector { project, types, contexts, summaries };
+pub(super) fn collect(
+    project: &Project,
+    types: &TypeMap,
+    annotations: &Annotations,
+    contexts: &Contexts,
+    summaries: &mut Summaries,
+) {
+    let mut collector = Collector { project, types, annotations, contexts, summaries };
     for func in project.function_ids() {
         collector.function(func);
     }
@@ -62,6 +70,9 @@ impl Collector<'_> {
 
     /// Is the slot state that threads may share?
     fn is_state(&self, func: FuncId, val: Val, slot: Slot, aliased: bool) -> bool {
+        if self.annotations.confined.contains(&slot) {
+            return false;
+        }
         match slot {
             Slot::Attr(class, name) => {
                 if let Some(method) = self.project.method(class, name) {

@@ -95,7 +95,11 @@ fn on_self(project: &Project, site: &CallSite) -> bool {
 /// caller does not hold.
 pub(super) fn at_entry(project: &Project, contexts: &Contexts, summaries: &mut Summaries) {
     let functions: Vec<FuncId> = project.function_ids().collect();
-    let mut entry: Vec<Option<LockSet>> = functions.iter().map(|id| start(project, contexts, summaries, *id)).collect();
+    let required = |id: FuncId| summaries.functions[id.0 as usize].required.clone();
+    let mut entry: Vec<Option<LockSet>> = functions
+        .iter()
+        .map(|id| start(project, contexts, summaries, *id).map(|locks| locks.union(&required(*id))))
+        .collect();
     for _ in 0..ROUNDS {
         let mut changed = false;
         for id in &functions {
@@ -113,6 +117,7 @@ pub(super) fn at_entry(project: &Project, contexts: &Contexts, summaries: &mut S
                     Some(before) => before.intersection(&here),
                 });
             }
+            let meet = meet.map(|locks| locks.union(&required(*id)));
             if meet.is_some() && meet != entry[idx] {
                 entry[idx] = meet;
                 changed = true;
@@ -123,7 +128,7 @@ pub(super) fn at_entry(project: &Project, contexts: &Contexts, summaries: &mut S
         }
     }
     for (function, locks) in summaries.functions.iter_mut().zip(entry) {
-        function.entry = locks.unwrap_or_default();
+        function.entry = locks.unwrap_or_else(|| function.required.clone());
     }
 }
 
