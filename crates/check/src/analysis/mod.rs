@@ -5,6 +5,8 @@
 //! - [`Analysis::evidence`]: both sides in words.
 
 mod conditions;
+mod objects;
+mod readiness;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
@@ -17,6 +19,7 @@ use crate::summary::{Access, Summaries, Touch};
 use crate::types::{Container, Slot, Type, TypeMap};
 
 pub use conditions::{Condition, Test};
+pub use objects::Made;
 
 /// What rules read.
 pub struct Analysis<'a> {

@@ -7,6 +7,7 @@ use facts::{FileId, Finding, RuleInfo, Severity, Span};
 use crate::Options;
 use crate::analysis::Analysis;
 
+mod publish_before_init;
 mod unlocked_increment;
 mod unlocked_lazy_init;
 
@@ -19,7 +20,11 @@ pub struct Rule {
 }
 
 /// All rules, in the order of their codes.
-pub static RULES: &[&Rule] = &[&unlocked_lazy_init::RULE, &unlocked_increment::RULE];
+pub static RULES: &[&Rule] = &[
+    &unlocked_lazy_init::RULE,
+    &publish_before_init::RULE,
+    &unlocked_increment::RULE,
+];
 
 /// Raised when a rule panics: a bug of ours that must not hide the other rules.
 pub static INTERNAL_ERROR: RuleInfo = RuleInfo {
