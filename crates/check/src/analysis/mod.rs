@@ -6,7 +6,9 @@
 
 mod conditions;
 mod objects;
+mod per_call;
 mod readiness;
+mod saved;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
@@ -20,6 +22,7 @@ use crate::types::{Container, Slot, Type, TypeMap};
 
 pub use conditions::{Condition, Test};
 pub use objects::Made;
+pub use saved::{State, Swap};
 
 /// What rules read.
 pub struct Analysis<'a> {

@@ -9,6 +9,7 @@ use crate::body::{Display, FunctionKind, LocalId, Op, Val};
 use crate::contexts::EntryKind;
 use crate::name::Name;
 use crate::project::{ClassId, FuncId};
+use crate::summary::Access;
 use crate::types::{Container, Slot, Std, Type};
 
 /// How deep calls on `self` are followed.
@@ -31,6 +32,15 @@ impl<'a> Analysis<'a> {
     pub fn text(&self, func: FuncId, val: Val) -> &'a str {
         let span = self.span(func, val);
         self.files.get(span.file).text.get(span.start as usize..span.end as usize).unwrap_or("")
+    }
+
+    /// The accesses of a function, in order.
+    #[must_use]
+    pub fn accesses_in(&self, func: FuncId) -> &'a [Access] {
+        let all = &self.summaries.accesses;
+        let first = all.partition_point(|access| access.func < func);
+        let end = all.partition_point(|access| access.func <= func);
+        &all[first..end]
     }
 
     /// Who uses the value of a node.

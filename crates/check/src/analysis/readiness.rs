@@ -6,7 +6,7 @@ use super::{Analysis, Made, mutates};
 use crate::body::{BlockKind, Op, Val};
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
-use crate::types::Type;
+use crate::types::{Std, Type};
 
 /// How many nodes after a store are looked at.
 const REACH: u32 = 400;
@@ -60,13 +60,12 @@ impl Analysis<'_> {
     fn follows(&self, func: FuncId, from: Val, at: Val) -> bool {
         let body = self.body(func);
         let around = body.node(from).block;
-        let mut in_loop = false;
         for (id, block) in body.enclosing(at) {
             if id == around {
                 return true;
             }
             match block.kind {
-                BlockKind::Loop(over) if matches!(body.op(over), Op::Iter { .. }) => in_loop = true,
+                BlockKind::Loop(over) if matches!(body.op(over), Op::Iter { .. }) => {}
                 BlockKind::Loop(_) => return false,
                 BlockKind::Then(_) | BlockKind::Else(_) | BlockKind::Except(..) | BlockKind::Case(_)
                     if !self.has_for_loop(func, from, id) =>
@@ -76,7 +75,6 @@ impl Analysis<'_> {
                 _ => {}
             }
         }
-        let _ = in_loop;
         body.block(around).kind == BlockKind::Body
     }
 
@@ -189,10 +187,11 @@ impl Analysis<'_> {
         at
     }
 
-    /// Is the type of a value a thread, a logger, or something else that may be used while it is set up?
+    /// Is the new object a thread? It may be seen before it has been started.
     #[must_use]
-    pub fn is_std(&self, func: FuncId, value: Val) -> bool {
-        self.types.of(func, value).iter().any(|of| matches!(of, Type::Std(_)))
+    pub fn is_thread(&self, made: Made) -> bool {
+        let Made::Object(class) = made else { return false };
+        matches!(self.types.std_of(self.project, Type::Instance(class)), Some(Std::Thread | Std::Timer))
     }
 }
 

@@ -8,6 +8,7 @@ use crate::Options;
 use crate::analysis::Analysis;
 
 mod publish_before_init;
+mod save_and_restore;
 mod unlocked_increment;
 mod unlocked_lazy_init;
 
@@ -24,6 +25,7 @@ pub static RULES: &[&Rule] = &[
     &unlocked_lazy_init::RULE,
     &publish_before_init::RULE,
     &unlocked_increment::RULE,
+    &save_and_restore::RULE,
 ];
 
 /// Raised when a rule panics: a bug of ours that must not hide the other rules.

@@ -4,7 +4,7 @@ use facts::{Action, Confidence, Finding, PlaceId, RuleInfo, Severity};
 
 use super::Rule;
 use crate::analysis::{Analysis, Made, Rival, Stretch, Test, is_write};
-use crate::body::Val;
+use crate::body::{BlockKind, Val};
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 use crate::types::Slot;
@@ -37,22 +37,20 @@ struct Early<'a> {
 
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     for place in analysis.places() {
-        let mut seen: Vec<FuncId> = Vec::new();
-        for store in analysis.accesses(place).filter(|access| !access.owned) {
-            if seen.contains(&store.func) {
-                continue;
-            }
-            if let Some(finding) = published(analysis, store) {
-                seen.push(store.func);
-                found.push(finding);
-            }
+        let stores = analysis.accesses(place).filter(|access| !access.owned && !analysis.is_test(access.func));
+        let mut early: Vec<(bool, Finding)> = stores.filter_map(|store| published(analysis, store)).collect();
+        // One for each place: that of the getter, if there is one.
+        early.sort_by_key(|(is_lazy, _)| !is_lazy);
+        let mut early = early.into_iter().map(|(_, finding)| finding);
+        if let Some(first) = early.next() {
+            found.push(early.fold(first, |first, other| first.also(other.span, "assigned too early here as well")));
         }
     }
 }
 
-fn published(analysis: &Analysis<'_>, store: &Access) -> Option<Finding> {
+fn published(analysis: &Analysis<'_>, store: &Access) -> Option<(bool, Finding)> {
     let value = stored(analysis, store)?;
-    let made = analysis.made(store.func, value)?;
+    let made = analysis.made(store.func, value).filter(|made| !analysis.is_thread(*made))?;
     let here = analysis.readied_after(store, value, made).map(|ready| Early {
         store,
         made,
@@ -61,7 +59,29 @@ fn published(analysis: &Analysis<'_>, store: &Access) -> Option<Finding> {
         ready,
         is_lazy: is_lazy(analysis, store.func, store.act, store.place),
     });
-    here.or_else(|| by_a_caller(analysis, store, made)).and_then(|early| finding(analysis, &early))
+    let early = here.or_else(|| by_a_caller(analysis, store, made))?;
+    let counts = early.is_lazy || is_reload(analysis, &early);
+    counts.then(|| finding(analysis, &early)).flatten().map(|finding| (early.is_lazy, finding))
+}
+
+/// Without a test, most stores belong to a start-up that runs once, before anybody else has the object. What is known
+/// to run again: work on module and class state, loops, and methods that say so.
+fn is_reload(analysis: &Analysis<'_>, early: &Early<'_>) -> bool {
+    let (store, func) = (early.store, early.func);
+    if matches!(early.made, Made::Foreign) || !matches!(store.touch, Touch::Store(_)) {
+        return false;
+    }
+    let stretch = Stretch { func, from: early.from, to: early.ready };
+    if !analysis.locks_over(stretch).is_empty() {
+        return false;
+    }
+    let slot = analysis.summaries.slot(store.place);
+    let is_global = matches!(slot, Slot::Global(..)) || analysis.is_class_attribute(slot);
+    let body = analysis.body(func);
+    let in_loop = body.enclosing(early.from).any(|(_, block)| matches!(block.kind, BlockKind::Loop(_)));
+    let name = analysis.project.function(func).name.as_str();
+    let again = ["reload", "refresh", "rebuild", "resync"].iter().any(|word| name.contains(word));
+    is_global || in_loop || again
 }
 
 /// The value that a store makes visible.
