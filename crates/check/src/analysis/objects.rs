@@ -283,6 +283,13 @@ impl<'a> Analysis<'a> {
         best
     }
 
+    /// Does the group do the program's work: is it neither outside callers, nor a hook, nor a finalizer?
+    #[must_use]
+    pub fn is_at_work(&self, group: usize) -> bool {
+        use EntryKind::{Handler, Pool, Task, Thread};
+        matches!(self.contexts.groups[group].kind, Thread | Pool | Handler | Task)
+    }
+
     /// Is the attribute made by the class body or through the class, so that all instances share it?
     #[must_use]
     pub fn is_class_attribute(&self, slot: Slot) -> bool {

@@ -64,9 +64,12 @@ impl Analysis<'_> {
         let body = self.body(method);
         let Op::Call { func: target, args } = body.op(call) else { return Vec::new() };
         let Op::Attr { base, name } = body.op(target) else { return Vec::new() };
-        let on_param = matches!(body.op(body.origin(base)), Op::Param(idx) if idx > 0);
+        let origin = body.origin(base);
+        let on_param = matches!(body.op(origin), Op::Param(idx) if idx > 0);
+        // What is kept belongs to the object, not to one call.
+        let kept = body.vals().any(|val| matches!(body.op(val), Op::StoreAttr { value, .. } if body.origin(value) == origin));
         let registers = ["register", "add", "hook", "callback", "on", "subscribe", "connect", "listen"];
-        if !on_param || !name.as_str().split('_').any(|word| registers.contains(&word)) {
+        if !on_param || kept || !name.as_str().split('_').any(|word| registers.contains(&word)) {
             return Vec::new();
         }
         let values = body.args(args).iter().filter(|arg| self.is_attr_of_self(method, arg.value));

@@ -1,9 +1,9 @@
 //! See `save_and_restore.md` beside this file: it is the documentation and the test.
 
-use facts::{Action, Confidence, Finding, RuleInfo, Severity};
+use facts::{Action, Confidence, Finding, PlaceId, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::{Analysis, State, Stretch, Swap, is_write};
+use crate::analysis::{Analysis, Rival, State, Stretch, Swap, is_write};
 use crate::body::{Op, Val};
 use crate::contexts::Reason;
 use crate::name::Name;
@@ -26,8 +26,12 @@ const RESTORED: &str = "put back here, over what another thread may have set mea
 
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     for func in analysis.functions().filter(|func| !analysis.is_test(*func) && !analysis.is_import_code(*func)) {
-        for swap in analysis.swaps(func) {
-            found.extend(swapped(analysis, func, &swap));
+        let swaps = analysis.swaps(func);
+        let mut all = swaps.iter().filter_map(|swap| swapped(analysis, func, swap));
+        if let Some(first) = all.next() {
+            found.push(all.fold(first, |first, other| {
+                first.also(other.span, format!("`{}` is changed and put back as well", other.place))
+            }));
         }
     }
     for class in analysis.project.class_ids() {
@@ -50,8 +54,8 @@ fn swapped(analysis: &Analysis<'_>, func: FuncId, swap: &Swap) -> Option<Finding
         State::Place(_) => on_place(analysis, stretch, swap.set.state, swap.set.act)?,
         State::Process(name) => {
             // A program that starts no threads itself may do as it likes with its process.
-            let (.., confidence) = analysis.overlap_of(func, func)?;
-            if confidence < Confidence::High {
+            let (ours, theirs, confidence) = analysis.overlap_of(func, func)?;
+            if confidence < Confidence::High || !analysis.is_at_work(ours) || !analysis.is_at_work(theirs) {
                 return None;
             }
             let name = match name {
@@ -83,6 +87,9 @@ fn named(analysis: &Analysis<'_>, func: FuncId, at: Val, name: String, confidenc
 fn on_place(analysis: &Analysis<'_>, stretch: Stretch, state: State, set: Val) -> Option<Finding> {
     let State::Place(place) = state else { return None };
     let rival = analysis.rival(place, stretch, Action::Update, is_write)?;
+    if analysis.sharing(place).is_some_and(|sharing| !serves_all(analysis, place, sharing.reason, &rival)) {
+        return None;
+    }
     let name = analysis.name_of(place, stretch.func);
     let order = vec![
         format!("one thread saves `{name}` and sets its own value"),
@@ -92,6 +99,15 @@ fn on_place(analysis: &Analysis<'_>, stretch: Stretch, state: State, set: Val) -
     let action = format!("saves, sets and restores `{name}`");
     let evidence = analysis.evidence(stretch, action, &rival, None, order);
     Some(named(analysis, stretch.func, set, name, rival.confidence).because(evidence))
+}
+
+/// Most objects with a lock serve one user at a time all the same: two threads must be seen on an object that is known
+/// to be one for all.
+fn serves_all(analysis: &Analysis<'_>, place: PlaceId, reason: Reason, rival: &Rival<'_>) -> bool {
+    let on_class = analysis.is_class_attribute(analysis.summaries.slot(place));
+    let one = !matches!(reason, Reason::Held(_) | Reason::HandsOut | Reason::OwnsThread | Reason::OwnsLoopLock);
+    let at_work = [rival.our_group, rival.their_group].iter().all(|group| analysis.is_at_work(*group));
+    on_class || one && at_work && rival.confidence == Confidence::High
 }
 
 /// `__enter__` keeps the old value on the object and sets a new one; `__exit__` puts it back.
