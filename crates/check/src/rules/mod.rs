@@ -7,6 +7,7 @@ use facts::{FileId, Finding, RuleInfo, Severity, Span};
 use crate::Options;
 use crate::analysis::Analysis;
 
+mod missing_recheck;
 mod publish_before_init;
 mod save_and_restore;
 mod unlocked_increment;
@@ -24,6 +25,7 @@ pub struct Rule {
 pub static RULES: &[&Rule] = &[
     &unlocked_lazy_init::RULE,
     &publish_before_init::RULE,
+    &missing_recheck::RULE,
     &unlocked_increment::RULE,
     &save_and_restore::RULE,
 ];
