@@ -5,6 +5,7 @@
 //! - [`Analysis::evidence`]: both sides in words.
 
 mod conditions;
+mod escapes;
 mod objects;
 mod per_call;
 mod readiness;
@@ -21,6 +22,7 @@ use crate::summary::{Access, Summaries, Touch};
 use crate::types::{Container, Slot, Type, TypeMap};
 
 pub use conditions::{Condition, Test};
+pub use escapes::{Escape, Part};
 pub use objects::Made;
 pub use saved::{State, Swap};
 

@@ -7,6 +7,7 @@ use facts::{FileId, Finding, RuleInfo, Severity, Span};
 use crate::Options;
 use crate::analysis::Analysis;
 
+mod guarded_state_escapes;
 mod missing_recheck;
 mod publish_before_init;
 mod save_and_restore;
@@ -27,6 +28,7 @@ pub static RULES: &[&Rule] = &[
     &publish_before_init::RULE,
     &missing_recheck::RULE,
     &unlocked_increment::RULE,
+    &guarded_state_escapes::RULE,
     &save_and_restore::RULE,
 ];
 
