@@ -12,6 +12,11 @@ mod walks;
 mod declared;
 pub mod failures;
 pub mod spawned;
+mod escapes;
+mod objects;
+mod per_call;
+mod readiness;
+mod saved;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
@@ -27,6 +32,9 @@ pub use conditions::{Condition, Test};
 pub use creations::Creation;
 pub use ordering::is_explicit;
 pub use declared::DeclaredGuard;
+pub use escapes::{Escape, Part};
+pub use objects::Made;
+pub use saved::{State, Swap};
 
 /// What rules read.
 pub struct Analysis<'a> {

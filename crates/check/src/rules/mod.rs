@@ -9,17 +9,21 @@ use crate::analysis::Analysis;
 
 mod await_split_init;
 mod check_then_act;
+mod fork_with_threads;
+mod guarded_state_escapes;
 mod inconsistent_guard;
 mod iteration_during_mutation;
-mod nulled_while_used;
-mod unguarded_collection;
-mod fork_with_threads;
 mod loop_touched_from_thread;
 mod lost_exception;
+mod missing_recheck;
 mod no_shutdown;
+mod nulled_while_used;
+mod publish_before_init;
 mod reused_event;
+mod save_and_restore;
 mod thread_local_in_async;
 mod unbounded_threads;
+mod unguarded_collection;
 mod unlocked_increment;
 mod unlocked_lazy_init;
 
@@ -35,6 +39,8 @@ pub struct Rule {
 #[rustfmt::skip] // a line each, so that a new rule is one line
 pub static RULES: &[&Rule] = &[
     &unlocked_lazy_init::RULE,
+    &publish_before_init::RULE,
+    &missing_recheck::RULE,
     &await_split_init::RULE,
     &unlocked_increment::RULE,
     &check_then_act::RULE,
@@ -42,6 +48,8 @@ pub static RULES: &[&Rule] = &[
     &unguarded_collection::RULE,
     &iteration_during_mutation::RULE,
     &inconsistent_guard::RULE,
+    &guarded_state_escapes::RULE,
+    &save_and_restore::RULE,
     &unbounded_threads::RULE,
     &lost_exception::RULE,
     &no_shutdown::RULE,

@@ -81,6 +81,10 @@ impl Collector<'_> {
                         return false;
                     }
                 }
+                // Each thread sees attributes of its own.
+                if self.types.std_of(self.project, Type::Instance(class)) == Some(Std::ThreadLocal) {
+                    return false;
+                }
                 self.contexts.sharing(class).is_some() || self.on_class(func, val)
             }
             Slot::Global(..) => {
