@@ -20,6 +20,8 @@ impl Analysis<'_> {
             Slot::Global(..) => true,
             Slot::Attr(owner, _) => {
                 if our_group == their_group && self.is_own_thread(one, owner)
+                    || self.dies_with(our_group, ours.func, owner)
+                    || self.dies_with(their_group, other.func, owner)
                     || !self.same_object(ours.func, other.func)
                 {
                     return false;
@@ -73,6 +75,27 @@ impl Analysis<'_> {
                 }
                 false
             })
+    }
+
+    /// Is the function reached from the `__del__` of the object itself, or of what holds it? Nobody else has it then.
+    fn dies_with(&self, group: usize, func: FuncId, owner: crate::project::ClassId) -> bool {
+        if self.contexts.groups[group].kind != EntryKind::Finalizer {
+            return false;
+        }
+        let path = self.contexts.path(group, func);
+        let Some((root, _)) = path.first() else { return false };
+        if self.project.function(*root).name != "__del__" {
+            return false;
+        }
+        let Some(class) = self.project.class_of(*root) else { return false };
+        let related = |a, b| {
+            self.project.class_info(a).mro.contains(&b) || self.project.class_info(b).mro.contains(&a)
+        };
+        let holder = match self.contexts.sharing(owner).map(|sharing| sharing.reason) {
+            Some(Reason::Held(holder)) => Some(holder),
+            _ => None,
+        };
+        related(class, owner) || holder.is_some_and(|holder| related(class, holder))
     }
 
     /// Does a thread of the group enter at a method of the object?
