@@ -145,6 +145,11 @@ impl Contexts {
                     if self.reach[callee.0 as usize] & bit != 0 || call.spawns || is_scope(project, callee) {
                         continue;
                     }
+                    // Calling a coroutine function outside a coroutine does not run it: a loop will.
+                    let makes_coroutine = project.function(callee).is_async && !project.function(func).is_async;
+                    if makes_coroutine && !self.groups[idx].thread(idx).on_event_loop {
+                        continue;
+                    }
                     self.reach[callee.0 as usize] |= bit;
                     self.parents.insert((key, callee), (func, call.at));
                     work.push_back(callee);

@@ -7,6 +7,7 @@ use facts::{FileId, Finding, RuleInfo, Severity, Span};
 use crate::Options;
 use crate::analysis::Analysis;
 
+mod copy_then_reset;
 mod guarded_state_escapes;
 mod missing_recheck;
 mod publish_before_init;
@@ -29,6 +30,7 @@ pub static RULES: &[&Rule] = &[
     &missing_recheck::RULE,
     &unlocked_increment::RULE,
     &guarded_state_escapes::RULE,
+    &copy_then_reset::RULE,
     &save_and_restore::RULE,
 ];
 
