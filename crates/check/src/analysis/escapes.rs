@@ -3,7 +3,8 @@
 use facts::PlaceId;
 use smallvec::SmallVec;
 
-use super::{Analysis, mutates};
+use super::Analysis;
+use crate::summary::mutating;
 use crate::body::{BlockKind, Display, Op, Val};
 use crate::project::FuncId;
 use crate::types::{Container, Slot, Type};
@@ -144,7 +145,7 @@ impl Analysis<'_> {
 
     fn changed_in_place(&self, func: FuncId, object: Val) -> bool {
         let body = self.body(func);
-        if self.called_on(func, object).is_some_and(|(_, name)| mutates(name.as_str())) {
+        if self.called_on(func, object).is_some_and(|(_, name)| mutating(name.as_str())) {
             return true;
         }
         let user = self.consumer(func, object);

@@ -4,12 +4,12 @@
 use facts::{Confidence, PlaceId};
 use smallvec::SmallVec;
 
-use super::{Analysis, Condition, Rival, mutates, starts_before};
+use super::{Analysis, Condition, Rival, starts_before};
 use crate::body::{Display, FunctionKind, LocalId, Op, Val};
 use crate::contexts::{EntryKind, Sharing};
 use crate::name::Name;
 use crate::project::{ClassId, FuncId};
-use crate::summary::Access;
+use crate::summary::{Access, mutating};
 use crate::types::{Container, Slot, Std, Type};
 
 /// How deep calls on `self` are followed.
@@ -223,7 +223,7 @@ impl<'a> Analysis<'a> {
                 Op::StoreItem { base, .. } => self.is_attr_of_self(func, base),
                 Op::Call { .. } => self
                     .method_call(func, val)
-                    .is_some_and(|(base, name)| mutates(name) && self.is_attr_of_self(func, base)),
+                    .is_some_and(|(base, name)| mutating(name) && self.is_attr_of_self(func, base)),
                 _ => false,
             })
         })

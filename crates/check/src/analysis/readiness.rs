@@ -2,7 +2,8 @@
 
 use facts::PlaceId;
 
-use super::{Analysis, Made, mutates};
+use super::{Analysis, Made};
+use crate::summary::mutating;
 use crate::body::{BlockKind, Op, Val};
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
@@ -198,7 +199,7 @@ impl Analysis<'_> {
 
 /// Does the method put something into a container?
 fn grows(name: &str) -> bool {
-    mutates(name)
+    mutating(name)
         && !matches!(
             name,
             "pop" | "popleft" | "popitem" | "remove" | "discard" | "clear" | "sort" | "reverse" | "rotate"

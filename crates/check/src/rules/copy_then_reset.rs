@@ -3,10 +3,10 @@
 use facts::{Action, Confidence, Finding, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::{Analysis, Rival, Stretch, mutates, removes};
+use crate::analysis::{Analysis, Rival, Stretch, removes};
 use crate::body::{LocalId, Op, Val};
 use crate::project::FuncId;
-use crate::summary::{Access, Touch};
+use crate::summary::{Access, Touch, mutating};
 
 pub(super) static RULE: Rule = Rule {
     info: RuleInfo {
@@ -75,7 +75,7 @@ fn adds(analysis: &Analysis<'_>, access: &Access, reset: &Access) -> bool {
         Touch::Update(_) | Touch::ItemUpdate => access.func != reset.func,
         Touch::ItemStore => access.act != reset.act,
         Touch::ItemLoad => matches!(reset.touch, Touch::ItemStore) && analysis.is_changed_in_place(access.func, access.act),
-        Touch::Method(name) => mutates(name.as_str()) && !removes(access),
+        Touch::Method(name) => mutating(name.as_str()) && !removes(access),
         _ => false,
     }
 }

@@ -58,7 +58,7 @@ fn escaping(analysis: &Analysis<'_>, func: FuncId, at: Val, value: Val, escape: 
     // From where the lock is taken: for tasks, that is where another one can come in.
     let from = analysis.summaries.region_at(func, escape.read).map_or(escape.read, |region| region.at);
     let stretch = Stretch { func, from, to: at };
-    let rival = analysis.rival_with(place, stretch, Action::Read, &LockSet::default(), |other| {
+    let rival = analysis.rival_with(place, stretch, Action::Read, &LockSet::default(), false, |other| {
         changes_in_place(other, escape.part) && holds(analysis, other, lock)
     })?;
     Some(finding(analysis, stretch, value, escape, lock, &rival))

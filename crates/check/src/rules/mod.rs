@@ -7,11 +7,24 @@ use facts::{FileId, Finding, RuleInfo, Severity, Span};
 use crate::Options;
 use crate::analysis::Analysis;
 
+mod await_split_init;
+mod check_then_act;
 mod copy_then_reset;
+mod fork_with_threads;
 mod guarded_state_escapes;
+mod inconsistent_guard;
+mod iteration_during_mutation;
+mod loop_touched_from_thread;
+mod lost_exception;
 mod missing_recheck;
+mod no_shutdown;
+mod nulled_while_used;
 mod publish_before_init;
+mod reused_event;
 mod save_and_restore;
+mod thread_local_in_async;
+mod unbounded_threads;
+mod unguarded_collection;
 mod unlocked_increment;
 mod unlocked_lazy_init;
 
@@ -24,14 +37,28 @@ pub struct Rule {
 }
 
 /// All rules, in the order of their codes.
+#[rustfmt::skip] // a line each, so that a new rule is one line
 pub static RULES: &[&Rule] = &[
     &unlocked_lazy_init::RULE,
     &publish_before_init::RULE,
     &missing_recheck::RULE,
+    &await_split_init::RULE,
     &unlocked_increment::RULE,
+    &check_then_act::RULE,
+    &nulled_while_used::RULE,
+    &unguarded_collection::RULE,
+    &iteration_during_mutation::RULE,
+    &inconsistent_guard::RULE,
     &guarded_state_escapes::RULE,
     &copy_then_reset::RULE,
     &save_and_restore::RULE,
+    &unbounded_threads::RULE,
+    &lost_exception::RULE,
+    &no_shutdown::RULE,
+    &loop_touched_from_thread::RULE,
+    &reused_event::RULE,
+    &thread_local_in_async::RULE,
+    &fork_with_threads::RULE,
 ];
 
 /// Raised when a rule panics: a bug of ours that must not hide the other rules.
@@ -54,6 +81,40 @@ pub static SYNTAX_ERROR: RuleInfo = RuleInfo {
     on_by_default: true,
 };
 
+/// Raised where a comment allows a finding that is not there.
+pub static UNUSED_SUPPRESSION: RuleInfo = RuleInfo {
+    name: "unused-suppression",
+    code: "RP002",
+    severity: Severity::Warning,
+    summary: "a comment allows a finding that does not exist",
+    docs: include_str!("unused_suppression.md"),
+    on_by_default: true,
+};
+
+/// Raised where a comment allows a finding and does not say why.
+pub static UNEXPLAINED_SUPPRESSION: RuleInfo = RuleInfo {
+    name: "unexplained-suppression",
+    code: "RP003",
+    severity: Severity::Warning,
+    summary: "a comment allows a finding and does not say why",
+    docs: include_str!("unexplained_suppression.md"),
+    on_by_default: true,
+};
+
+/// Raised where a claim of the user's cannot be understood.
+pub static UNKNOWN_ANNOTATION: RuleInfo = RuleInfo {
+    name: "unknown-annotation",
+    code: "RP004",
+    severity: Severity::Warning,
+    summary: "an annotation says something that cannot be used",
+    docs: include_str!("unknown_annotation.md"),
+    on_by_default: true,
+};
+
+/// Rules about the run itself and about what people write for it: no page of theirs has a function beside it.
+pub static ABOUT_THE_RUN: [&RuleInfo; 5] =
+    [&INTERNAL_ERROR, &SYNTAX_ERROR, &UNUSED_SUPPRESSION, &UNEXPLAINED_SUPPRESSION, &UNKNOWN_ANNOTATION];
+
 /// Runs the selected rules.
 #[must_use]
 pub fn run(analysis: &Analysis<'_>, options: &Options) -> Vec<Finding> {
@@ -71,4 +132,31 @@ pub fn run(analysis: &Analysis<'_>, options: &Options) -> Vec<Finding> {
         }
     }
     found
+}
+
+/// Rules about one state that say more than the ones after them: of several findings on one place in one function
+/// the first stands for all.
+const SAYS_MORE: [&str; 15] = [
+    "RP105", "RP103", "RP101", "RP102", "RP203", "RP209", "RP201", "RP208", "RP202", "RP205", "RP204", "RP206", "RP210",
+    "RP212", "RP211",
+];
+
+/// Of findings about the same place in the same function, keeps the one whose rule says most.
+#[must_use]
+pub fn leave_best(found: Vec<Finding>) -> Vec<Finding> {
+    let rank = |finding: &Finding| SAYS_MORE.iter().position(|code| *code == finding.rule.code);
+    let key = |finding: &Finding| (finding.span.file, finding.symbol.clone(), finding.place.clone());
+    let mut best: std::collections::HashMap<_, usize> = std::collections::HashMap::new();
+    for finding in &found {
+        let shown = finding.confidence > facts::Confidence::Low;
+        if let Some(rank) = rank(finding).filter(|_| shown) {
+            let known = best.entry(key(finding)).or_insert(rank);
+            *known = rank.min(*known);
+        }
+    }
+    let stands = |finding: &Finding| match (rank(finding), best.get(&key(finding))) {
+        (Some(rank), Some(best)) => rank == *best,
+        _ => true,
+    };
+    found.into_iter().filter(stands).collect()
 }

@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::{Access, Summaries, Touch, read_within};
+use crate::annotations::Annotations;
 use crate::body::{Body, Compare, FunctionKind, Op, Val};
 use crate::contexts::Contexts;
 use crate::name::Name;
@@ -12,12 +13,19 @@ use crate::types::{Container, Slot, Std, Type, TypeMap};
 struct Collector<'a> {
     project: &'a Project,
     types: &'a TypeMap,
+    annotations: &'a Annotations,
     contexts: &'a Contexts,
     summaries: &'a mut Summaries,
 }
 
-pub(super) fn collect(project: &Project, types: &TypeMap, contexts: &Contexts, summaries: &mut Summaries) {
-    let mut collector = Collector { project, types, contexts, summaries };
+pub(super) fn collect(
+    project: &Project,
+    types: &TypeMap,
+    annotations: &Annotations,
+    contexts: &Contexts,
+    summaries: &mut Summaries,
+) {
+    let mut collector = Collector { project, types, annotations, contexts, summaries };
     for func in project.function_ids() {
         collector.function(func);
     }
@@ -62,10 +70,16 @@ impl Collector<'_> {
 
     /// Is the slot state that threads may share?
     fn is_state(&self, func: FuncId, val: Val, slot: Slot, aliased: bool) -> bool {
+        if self.annotations.confined.contains(&slot) {
+            return false;
+        }
         match slot {
             Slot::Attr(class, name) => {
-                if self.project.method(class, name).is_some() && !self.types.has_attr(self.project, class, name) {
-                    return false;
+                if let Some(method) = self.project.method(class, name) {
+                    let property = self.types.flags(method).is_property;
+                    if property || !self.types.has_attr(self.project, class, name) {
+                        return false;
+                    }
                 }
                 // Each thread sees attributes of its own.
                 if self.types.std_of(self.project, Type::Instance(class)) == Some(Std::ThreadLocal) {
@@ -75,7 +89,10 @@ impl Collector<'_> {
             }
             Slot::Global(..) => {
                 let known = self.types.of(func, val);
-                known.is_empty() || !known.iter().all(|of| matches!(of, Type::Module(_) | Type::External(_)))
+                let own = |of: &Type| matches!(of, Type::Std(Std::ThreadLocal | Std::ContextVar));
+                let here = self.types.slot(slot);
+                !here.iter().any(own)
+                    && (known.is_empty() || !known.iter().all(|of| matches!(of, Type::Module(_) | Type::External(_))))
             }
             Slot::Local(owner, _) => !aliased && owner != func,
         }
@@ -101,11 +118,18 @@ impl Collector<'_> {
             Op::Attr { base, .. } | Op::StoreAttr { base, .. } | Op::DelAttr { base, .. } => base,
             _ => return false,
         };
-        if self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_))) {
-            return false;
-        }
         let origin = body.origin(base);
+        if self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_))) {
+            // A class that is being made.
+            let making = self.project.function(func).name == "__init_subclass__" || self.summaries.function(func).init_only;
+            return making && matches!(body.op(origin), Op::Param(0)) && self.project.function(func).name != "__new__";
+        }
         match body.op(origin) {
+            // `with Thing() as thing:`
+            Op::Enter { context, .. } => match body.op(body.origin(context)) {
+                Op::Call { func: target, .. } => self.types.of(func, target).iter().any(|of| matches!(of, Type::Class(_))),
+                _ => false,
+            },
             Op::Param(0) => self.summaries.function(func).init_only,
             Op::Call { func: target, .. } => {
                 self.types.of(func, target).iter().any(|of| matches!(of, Type::Class(_)))
@@ -122,6 +146,8 @@ impl Collector<'_> {
             | Op::StoreCaptured { value, update, .. }
             | Op::StoreLocal { value, update, .. } => {
                 let touch = match read_within(self.project, self.types, func, value, slot) {
+                    // The old value itself is put back.
+                    Some(read) if !update && body.origin(value) == read => Touch::Store(value),
                     Some(read) => Touch::Update(read),
                     None if update => Touch::Update(value),
                     None => Touch::Store(value),
@@ -180,7 +206,10 @@ impl Collector<'_> {
     fn method(&self, func: FuncId, body: &Body, attr: Val, name: Name, val: Val) -> (Touch, Val) {
         let call = self.summaries.consumer(func, attr);
         let Some(call) = call.filter(|call| matches!(body.op(*call), Op::Call { func, .. } if func == attr)) else {
-            return (Touch::Member, attr);
+            // `weakref.ref(x, items.remove)`: called later.
+            let handed_on = call.is_some_and(|call| matches!(body.op(call), Op::Call { .. }));
+            let container = self.types.container(self.project, func, val).is_some();
+            return (if handed_on && container { Touch::Method(name) } else { Touch::Member }, attr);
         };
         let container = self.types.container(self.project, func, val);
         let views = matches!(name.as_str(), "items" | "keys" | "values")

@@ -6,12 +6,14 @@
 mod accesses;
 mod held;
 mod locks;
+mod stateful;
 
 pub(crate) use locks::{method_call, says_lock};
 
-use facts::{Lock, LockSet, PlaceId};
+use facts::{Lock, LockSet, PlaceId, Span};
 use rustc_hash::FxHashMap;
 
+use crate::annotations::Annotations;
 use crate::body::{Op, Val};
 use crate::contexts::Contexts;
 use crate::name::Name;
@@ -92,6 +94,8 @@ pub struct Function {
     pub held: Vec<Held>,
     /// Locks that every caller holds.
     pub entry: LockSet,
+    /// Locks that an annotation says every caller holds; they count as held on entry.
+    pub required: LockSet,
     /// Runs only while its object is made.
     pub init_only: bool,
     /// By node: who uses its value; `u32::MAX` for none.
@@ -110,23 +114,41 @@ pub struct Summaries {
     pub accesses: Vec<Access>,
     /// By place: indices into `accesses`.
     pub by_place: FxHashMap<PlaceId, Vec<u32>>,
+    /// Classes of which two instances are not as good as one.
+    pub stateful: rustc_hash::FxHashSet<crate::project::ClassId>,
+    /// By place: the lock that an annotation says every access holds, and where it says so.
+    pub declared_guards: FxHashMap<PlaceId, (Lock, Span)>,
 }
 
 /// Summarises all functions, callees before callers where it matters.
 #[must_use]
-pub fn compute(project: &Project, types: &TypeMap, contexts: &Contexts) -> Summaries {
+pub fn compute(project: &Project, types: &TypeMap, annotations: &Annotations, contexts: &Contexts) -> Summaries {
     let mut summaries = Summaries {
         slots: Vec::new(),
         places: FxHashMap::default(),
         functions: project.function_ids().map(|id| with_consumers(project, id)).collect(),
         accesses: Vec::new(),
         by_place: FxHashMap::default(),
+        stateful: rustc_hash::FxHashSet::default(),
+        declared_guards: FxHashMap::default(),
     };
-    locks::find(project, types, contexts, &mut summaries);
+    locks::find(project, types, annotations, &mut summaries);
     held::init_only(project, types, contexts, &mut summaries);
+    summaries.stateful = stateful::find(project, types, &summaries);
     held::at_entry(project, contexts, &mut summaries);
-    accesses::collect(project, types, contexts, &mut summaries);
+    accesses::collect(project, types, annotations, contexts, &mut summaries);
     summaries
+}
+
+/// Does a method with this name change a built-in container?
+#[must_use]
+pub fn mutating(method: &str) -> bool {
+    matches!(
+        method,
+        "append" | "appendleft" | "add" | "insert" | "extend" | "extendleft" | "update" | "setdefault" | "pop" | "popleft"
+            | "popitem" | "remove" | "discard" | "clear" | "sort" | "reverse" | "rotate" | "move_to_end"
+            | "difference_update" | "intersection_update" | "symmetric_difference_update" | "subtract"
+    )
 }
 
 fn with_consumers(project: &Project, id: FuncId) -> Function {
