@@ -133,9 +133,14 @@ impl Analysis<'_> {
                 }
                 _ => return false,
             };
-            let direct = self.changed_in_place(access.func, element);
-            direct || self.named_and_changed(access.func, element)
+            self.is_changed_in_place(access.func, element)
         })
+    }
+
+    /// Is an object changed by a method or an item store, directly or under a local name?
+    #[must_use]
+    pub fn is_changed_in_place(&self, func: FuncId, object: Val) -> bool {
+        self.changed_in_place(func, object) || self.named_and_changed(func, object)
     }
 
     fn changed_in_place(&self, func: FuncId, object: Val) -> bool {

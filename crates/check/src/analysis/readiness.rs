@@ -131,6 +131,7 @@ impl Analysis<'_> {
             Op::StoreItem { base, .. } => base == object && !matches!(made, Made::Foreign),
             Op::StoreAttr { base, .. } => base == object && !matches!(made, Made::Container(_)),
             Op::Attr { base, .. } if base == object => match self.called_on(func, object) {
+                Some((_, name)) if depth > 0 => grows(name.as_str()),
                 Some((call, name)) => self.prepares(func, call, name.as_str(), made),
                 // `pool.names.append(...)`
                 None => depth == 0 && self.readies(func, user, Made::Foreign, 1),

@@ -9,6 +9,7 @@ use crate::analysis::Analysis;
 
 mod await_split_init;
 mod check_then_act;
+mod copy_then_reset;
 mod fork_with_threads;
 mod guarded_state_escapes;
 mod inconsistent_guard;
@@ -49,6 +50,7 @@ pub static RULES: &[&Rule] = &[
     &iteration_during_mutation::RULE,
     &inconsistent_guard::RULE,
     &guarded_state_escapes::RULE,
+    &copy_then_reset::RULE,
     &save_and_restore::RULE,
     &unbounded_threads::RULE,
     &lost_exception::RULE,
