@@ -5,6 +5,10 @@
 //! - [`Analysis::evidence`]: both sides in words.
 
 mod conditions;
+mod lock_order;
+mod locks;
+mod loops;
+mod waiting;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
@@ -17,6 +21,9 @@ use crate::summary::{Access, Summaries, Touch};
 use crate::types::{Container, Slot, Type, TypeMap};
 
 pub use conditions::{Condition, Test};
+pub use lock_order::{Cycle, Edge, Witness};
+pub use loops::Loop;
+pub use locks::{Reentry, Under, is_explicit};
 
 /// What rules read.
 pub struct Analysis<'a> {

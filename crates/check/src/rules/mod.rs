@@ -7,6 +7,14 @@ use facts::{FileId, Finding, RuleInfo, Severity, Span};
 use crate::Options;
 use crate::analysis::Analysis;
 
+mod blocking_under_lock;
+mod condition_misuse;
+mod event_loop_lock;
+mod lock_across_await;
+mod lock_order_inversion;
+mod self_deadlock;
+mod unreleased_lock;
+mod useless_lock;
 mod unlocked_increment;
 mod unlocked_lazy_init;
 
@@ -19,7 +27,18 @@ pub struct Rule {
 }
 
 /// All rules, in the order of their codes.
-pub static RULES: &[&Rule] = &[&unlocked_lazy_init::RULE, &unlocked_increment::RULE];
+pub static RULES: &[&Rule] = &[
+    &unlocked_lazy_init::RULE,
+    &unlocked_increment::RULE,
+    &lock_order_inversion::RULE,
+    &self_deadlock::RULE,
+    &unreleased_lock::RULE,
+    &useless_lock::RULE,
+    &event_loop_lock::RULE,
+    &lock_across_await::RULE,
+    &blocking_under_lock::RULE,
+    &condition_misuse::RULE,
+];
 
 /// Raised when a rule panics: a bug of ours that must not hide the other rules.
 pub static INTERNAL_ERROR: RuleInfo = RuleInfo {

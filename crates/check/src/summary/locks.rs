@@ -38,6 +38,7 @@ pub(super) fn find(project: &Project, types: &TypeMap, contexts: &Contexts, summ
             .collect();
         summaries.functions[func.0 as usize].held = held;
     }
+    summaries.lock_of_condition = finder.aliases;
     let _ = contexts;
 }
 

@@ -4,9 +4,15 @@
 //! holding it. What a constructor does to its own object is *owned*: nobody else can see it yet.
 
 mod accesses;
+mod callbacks;
+pub(crate) mod effects;
 mod held;
 mod locks;
+pub(crate) mod paths;
+pub(crate) mod waits;
 
+pub(crate) use callbacks::Source;
+pub(crate) use effects::{Effect, Effects, Given, Maker, What};
 pub(crate) use locks::{method_call, says_lock};
 
 use facts::{Lock, LockSet, PlaceId};
@@ -110,6 +116,12 @@ pub struct Summaries {
     pub accesses: Vec<Access>,
     /// By place: indices into `accesses`.
     pub by_place: FxHashMap<PlaceId, Vec<u32>>,
+    /// By condition: the lock that it was made over.
+    pub lock_of_condition: FxHashMap<Slot, Slot>,
+    /// What calls do: locks taken, waits, callbacks.
+    pub effects: Effects,
+    /// Where locks, events, queues and futures are made.
+    pub makers: FxHashMap<Slot, Vec<Maker>>,
 }
 
 /// Summarises all functions, callees before callers where it matters.
@@ -121,11 +133,17 @@ pub fn compute(project: &Project, types: &TypeMap, contexts: &Contexts) -> Summa
         functions: project.function_ids().map(|id| with_consumers(project, id)).collect(),
         accesses: Vec::new(),
         by_place: FxHashMap::default(),
+        lock_of_condition: FxHashMap::default(),
+        effects: Effects::default(),
+        makers: FxHashMap::default(),
     };
     locks::find(project, types, contexts, &mut summaries);
     held::init_only(project, types, contexts, &mut summaries);
     held::at_entry(project, contexts, &mut summaries);
     accesses::collect(project, types, contexts, &mut summaries);
+    let given = Given { project, types, contexts };
+    effects::compute(given, &mut summaries);
+    summaries.makers = effects::makers(given);
     summaries
 }
 
