@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use facts::{LockSet, PlaceId, cycle};
+use facts::{Confidence, LockSet, PlaceId, cycle};
 
-use super::Analysis;
+use super::{Analysis, is_explicit};
 use crate::project::FuncId;
 use crate::summary::{Effect, Held, What};
 
@@ -29,16 +29,16 @@ pub struct Edge<'a> {
     pub from: PlaceId,
     /// The second lock.
     pub to: PlaceId,
-    /// Where.
+    /// Where: one for each function that takes the locks in this order, the best first.
     pub witnesses: Vec<Witness<'a>>,
 }
 
 /// Locks that are taken in a circle by threads that can run at once.
 pub struct Cycle<'a> {
-    /// Its edges, in order of the text of their inner acquisitions.
+    /// Its edges: that which the fewest functions make first, of equals in order of their inner acquisitions.
     pub edges: Vec<Edge<'a>>,
-    /// Are all threads explicit and all calls plain?
-    pub sure: bool,
+    /// How sure it is that they meet.
+    pub confidence: Confidence,
 }
 
 impl<'a> Analysis<'a> {
@@ -150,15 +150,28 @@ impl<'a> Analysis<'a> {
                 .filter(|(idx, _)| keep.contains(idx))
                 .map(|(_, witness)| witness)
                 .collect();
-            // The shortest way first.
-            witnesses.sort_by_key(|witness| {
+            // Plain calls first, then those of a thread that the program itself starts, then the shortest way.
+            witnesses.sort_by_cached_key(|witness| {
                 let way = self.way(witness.func, &witness.effect).len();
-                (!witness.effect.sure, way, self.text_order(witness))
+                let mut threads = self.threads_of(witness.func).into_iter();
+                let started = threads.any(|group| is_explicit(self.contexts.groups[group].kind));
+                (!witness.effect.sure, !started, way, self.text_order(witness))
+            });
+            let mut seen: Vec<FuncId> = Vec::new();
+            witnesses.retain(|witness| !seen.contains(&witness.func) && {
+                seen.push(witness.func);
+                true
             });
             edges.push(Edge { from: pair.0, to: pair.1, witnesses });
         }
-        edges.sort_by_key(|edge| self.text_order(&edge.witnesses[0]));
-        Some(Cycle { edges, sure })
+        edges.sort_by_key(|edge| (edge.witnesses.len(), self.text_order(&edge.witnesses[0])));
+        let guesses = edges.iter().filter(|edge| edge.witnesses.iter().all(|witness| !witness.effect.sure)).count();
+        let confidence = match guesses {
+            0 if sure => Confidence::High,
+            0 | 1 => Confidence::Medium,
+            _ => Confidence::Low,
+        };
+        Some(Cycle { edges, confidence })
     }
 
     /// By the text of the inner acquisition.

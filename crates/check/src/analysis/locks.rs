@@ -51,8 +51,12 @@ impl<'a> Analysis<'a> {
                     continue;
                 }
                 let all = self.summaries.effects.within(self.given(), self.summaries, func, held.first, held.end);
-                let effects: Vec<Effect> =
-                    all.into_iter().filter(|effect| !self.is_let_go(func, held, effect.at)).collect();
+                // A decorator takes its lock at the first node.
+                let itself = |effect: &Effect| effect.via.is_none() && effect.at == held.at;
+                let effects: Vec<Effect> = all
+                    .into_iter()
+                    .filter(|effect| !itself(effect) && !self.is_let_go(func, held, effect.at))
+                    .collect();
                 if !effects.is_empty() {
                     let path = lock_path(self.given(), self.summaries, func, held);
                     found.push(Under { func, held, path, effects });

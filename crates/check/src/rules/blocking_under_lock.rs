@@ -67,7 +67,7 @@ fn waits(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect, wait: Wait
     }
     let name = analysis.name_of(place, func);
     let needed = analysis.needs(func, call, wait, place);
-    if needed.is_none() && !wait.needs_thread() && (is_construction(analysis, under, effect) || !analysis.is_typed_lock(place)) {
+    if needed.is_none() && (is_construction(analysis, under, effect) || is_short(analysis, func, call, wait)) {
         return None;
     }
     let message = match needed {
@@ -82,7 +82,8 @@ fn waits(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect, wait: Wait
         (Some(_), false) => Confidence::High,
         (Some(_), true) => Confidence::Medium,
         (None, true) => Confidence::Low,
-        (None, false) if effect.depends || !analysis.is_typed_lock(place) => Confidence::Low,
+        (None, false) if wait == Wait::Sleep && !is_literal(analysis, func, call) => Confidence::Low,
+        (None, false) if effect.depends || !effect.sure || !analysis.is_typed_lock(place) => Confidence::Low,
         (None, false) => Confidence::Medium,
     };
     let mut finding = finding(analysis, under, effect, message).confidence(confidence);
@@ -90,6 +91,25 @@ fn waits(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect, wait: Wait
         finding = finding.also(analysis.project.head(who), "this needs the lock");
     }
     Some(finding)
+}
+
+/// A pause whose length is written down; of others it is not known whether they are long.
+fn is_literal(analysis: &Analysis<'_>, func: FuncId, call: Val) -> bool {
+    let body = analysis.body(func);
+    match body.op(call) {
+        Op::Call { args, .. } => body.args(args).first().is_some_and(|arg| matches!(body.op(arg.value), Op::Scalar)),
+        _ => false,
+    }
+}
+
+/// `sleep(0)`, `waitpid(pid, WNOHANG)`
+fn is_short(analysis: &Analysis<'_>, func: FuncId, call: Val, wait: Wait) -> bool {
+    let text = analysis.files.text(analysis.span(func, call));
+    match wait {
+        Wait::Sleep => text.ends_with("(0)") || text.ends_with("(0.0)"),
+        Wait::Process => text.contains("NOHANG"),
+        _ => false,
+    }
 }
 
 /// `Condition.wait` lets go of the lock that it belongs to.
@@ -124,7 +144,13 @@ fn calls(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect, source: So
         Source::Slot(slot) => callbacks.is_handed_in(slot) && is_public(slot),
         Source::Param(_) | Source::ParamElement(_) => false,
     };
-    if !known || effect.via.is_some() || is_construction(analysis, under, effect) {
+    // One function that the object was made with (a clock, a factory) is a part of it; listeners come and go.
+    let body = analysis.body(effect.end.0);
+    let alone = match body.op(effect.end.1) {
+        Op::Call { func: target, .. } => matches!(body.op(target), Op::Attr { .. } | Op::Global(_)),
+        _ => true,
+    };
+    if !known || alone || effect.via.is_some() || is_construction(analysis, under, effect) {
         return None;
     }
     let name = analysis.name_of(under.held.lock.place, under.func);

@@ -74,7 +74,7 @@ fn wait(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val) -> Option<Fin
         _ => false,
     });
     let timed = matches!(body.op(at), Op::Call { args, .. } if args.len > 0);
-    if inside || outside && (tested || timed) || goes_back(analysis, func) {
+    if inside || outside && (tested || timed) || goes_back(analysis, func) || is_tested_after(analysis, func, at) {
         return None;
     }
     let name = analysis.name_of(*analysis.summaries.places.get(&slots[0])?, func);
@@ -84,6 +84,40 @@ fn wait(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val) -> Option<Fin
         false => format!("`{shown}` is waited for without a loop that tests again"),
     };
     Some(finding(analysis, func, at, message, shown))
+}
+
+/// Is the first thing after the wait another test, or the way out? Then nothing is taken for granted.
+fn is_tested_after(analysis: &Analysis<'_>, func: FuncId, at: Val) -> bool {
+    let body = analysis.body(func);
+    let end = body.enclosing(at).find(|(_, block)| matches!(block.kind, BlockKind::With(_))).map(|(_, block)| block.end);
+    let end = end.unwrap_or_else(|| crate::project::as_u32(body.nodes.len()));
+    for val in (at.0 + 1..end).map(Val) {
+        let entered = body.enclosing(val).any(|(_, block)| match block.kind {
+            BlockKind::Then(test) | BlockKind::Else(test) => test > at,
+            BlockKind::Try => block.first > at.0,
+            _ => false,
+        });
+        if entered || matches!(body.op(val), Op::Return(None)) {
+            return true;
+        }
+        if matches!(body.op(val), Op::Discard(of) if of == at) || is_part_of_test(body, at, val) {
+            continue;
+        }
+        if matches!(body.op(val), Op::Local(_) | Op::Attr { .. } | Op::Global(_) | Op::None) {
+            continue;
+        }
+        return false;
+    }
+    matches!(body.op(at), Op::Call { args, .. } if args.len > 0)
+}
+
+/// Does a node only serve a test that comes after the wait?
+fn is_part_of_test(body: &crate::body::Body, at: Val, val: Val) -> bool {
+    body.blocks.iter().any(|block| {
+        let (BlockKind::Then(test) | BlockKind::Else(test)) = block.kind else { return false };
+        let (node, whole) = (body.node(val), body.node(test));
+        test > at && val <= test && whole.start <= node.start && node.end <= whole.end
+    })
 }
 
 /// A helper that only waits, called in a loop by those who test.

@@ -1,12 +1,13 @@
 //! See `lock_order_inversion.md` beside this file: it is the documentation and the test.
 
-use facts::{CallStep, Confidence, Evidence, Finding, Path, RuleInfo, Severity};
+use facts::{CallStep, Evidence, Finding, Path, RuleInfo, Severity};
 
 use super::Rule;
 use crate::analysis::{Analysis, Cycle, Edge, Witness};
+use crate::types::Slot;
 
 /// How many places that take the locks of one edge are shown.
-const SHOWN_MAX: usize = 12;
+const SHOWN_MAX: usize = 8;
 
 pub(super) static RULE: Rule = Rule {
     info: RuleInfo {
@@ -29,8 +30,9 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 fn finding(analysis: &Analysis<'_>, cycle: &Cycle<'_>) -> Finding {
     let edge = &cycle.edges[0];
     let first = &edge.witnesses[0];
+    let odd = edge.witnesses.len();
     let (func, at) = first.effect.end;
-    let (to, from) = (analysis.name_of(edge.to, func), analysis.name_of(edge.from, first.func));
+    let (to, from) = names(analysis, edge, first);
     let message = match cycle.edges.len() {
         2 => format!("`{to}` is taken while `{from}` is held, and the other way round elsewhere"),
         n => format!("`{to}` is taken while `{from}` is held, one of {n} locks that are taken in a circle"),
@@ -38,19 +40,35 @@ fn finding(analysis: &Analysis<'_>, cycle: &Cycle<'_>) -> Finding {
     let mut finding = Finding::new(&RULE.info, analysis.span(func, at), message)
         .on(to)
         .within(analysis.symbol(func))
-        .confidence(if cycle.sure { Confidence::High } else { Confidence::Medium })
+        .confidence(cycle.confidence)
         .because(evidence(analysis, cycle));
-    for edge in &cycle.edges {
-        for witness in edge.witnesses.iter().take(SHOWN_MAX) {
+    for (idx, edge) in cycle.edges.iter().enumerate() {
+        // Where most keep one order, all that break it, and one of those that keep it.
+        let shown = if idx > 0 && edge.witnesses.len() >= odd * 3 { 1 } else { SHOWN_MAX };
+        for witness in edge.witnesses.iter().take(shown) {
             finding = related(analysis, edge, witness, finding);
         }
     }
     finding
 }
 
+/// The inner and the outer lock, by their classes where they would read the same.
+fn names(analysis: &Analysis<'_>, edge: &Edge<'_>, witness: &Witness<'_>) -> (String, String) {
+    let to = analysis.name_of(edge.to, witness.effect.end.0);
+    let from = analysis.name_of(edge.from, witness.func);
+    if to != from {
+        return (to, from);
+    }
+    let full = |place| match analysis.summaries.slot(place) {
+        Slot::Attr(class, name) => format!("{}.{name}", analysis.project.class(class).name),
+        slot => crate::contexts::slot_name(analysis.project, slot).to_string(),
+    };
+    (full(edge.to), full(edge.from))
+}
+
 fn related(analysis: &Analysis<'_>, edge: &Edge<'_>, witness: &Witness<'_>, finding: Finding) -> Finding {
     let (end, at) = witness.effect.end;
-    let (from, to) = (analysis.name_of(edge.from, witness.func), analysis.name_of(edge.to, end));
+    let (to, from) = names(analysis, edge, witness);
     let mut finding =
         finding.also(analysis.span(witness.func, witness.held.at), format!("`{from}` is taken here and held while"));
     let way = analysis.way(witness.func, &witness.effect);
@@ -66,7 +84,7 @@ fn evidence(analysis: &Analysis<'_>, cycle: &Cycle<'_>) -> Evidence {
     for (idx, edge) in cycle.edges.iter().enumerate() {
         let witness = &edge.witnesses[0];
         let (end, at) = witness.effect.end;
-        let (from, to) = (analysis.name_of(edge.from, witness.func), analysis.name_of(edge.to, end));
+        let (to, from) = names(analysis, edge, witness);
         order.push(format!("thread {} takes `{from}`", idx + 1));
         let mut calls =
             vec![CallStep { function: name(analysis, witness.func), span: analysis.project.head(witness.func) }];

@@ -7,7 +7,8 @@ use super::Rule;
 use crate::analysis::{Analysis, Reentry, Under};
 use crate::body::{Op, Val};
 use crate::contexts::EntryKind;
-use crate::project::FuncId;
+use crate::name::Name;
+use crate::project::{ClassId, FuncId};
 use crate::summary::paths::{ObjectPath, Root};
 use crate::summary::{Effect, What};
 use crate::types::Slot;
@@ -184,10 +185,9 @@ fn is_own(analysis: &Analysis<'_>, func: FuncId, path: &ObjectPath) -> bool {
         return true;
     }
     let Some(class) = analysis.project.class_of(func) else { return false };
-    let part = Slot::Attr(analysis.types.owner(analysis.project, class, path.attrs[0]), path.attrs[0]);
-    let Some(place) = analysis.summaries.places.get(&part) else { return false };
+    let Some(place) = part_of(analysis, class, path.attrs[0]) else { return false };
     // A part that only the object itself ever makes dies with it.
-    let mut stores = analysis.accesses(*place).filter_map(|access| match access.touch {
+    let mut stores = analysis.accesses(place).filter_map(|access| match access.touch {
         crate::summary::Touch::Store(value) => Some((access.func, value)),
         _ => None,
     });
@@ -201,6 +201,24 @@ fn is_own(analysis: &Analysis<'_>, func: FuncId, path: &ObjectPath) -> bool {
             _ => false,
         }
     })
+}
+
+/// An attribute of a class, or of the subclass that has it.
+fn part_of(analysis: &Analysis<'_>, class: ClassId, name: Name) -> Option<PlaceId> {
+    let mut work = vec![class];
+    let mut steps = 0;
+    while let Some(class) = work.pop() {
+        let slot = Slot::Attr(analysis.types.owner(analysis.project, class, name), name);
+        let place = analysis.summaries.places.get(&slot);
+        if place.is_some_and(|place| analysis.accesses(*place).next().is_some()) {
+            return place.copied();
+        }
+        steps += 1;
+        if steps < 64 {
+            work.extend(&analysis.project.class_info(class).subclasses);
+        }
+    }
+    None
 }
 
 fn finalizer(

@@ -95,6 +95,11 @@ fn lazily(analysis: &Analysis<'_>, func: FuncId, at: Val, slots: &[Slot]) -> Opt
         slots.contains(&condition.slot) && matches!(condition.test, Test::Absent | Test::LacksKey(_))
     })?;
     let whole = Stretch { func, from: condition.read, to: at };
+    // Tasks of one loop come in at an `await` only.
+    let on_loop = makes_lock(analysis, func, made(analysis, func, at)?)? == "asyncio.Lock";
+    if on_loop && !analysis.suspends(whole) {
+        return None;
+    }
     if !analysis.locks_over(whole).is_empty() || !analysis.summaries.locks_at(func, at).is_empty() {
         return None;
     }
@@ -107,12 +112,24 @@ fn lazily(analysis: &Analysis<'_>, func: FuncId, at: Val, slots: &[Slot]) -> Opt
     )
 }
 
+/// What a node stores.
+fn made(analysis: &Analysis<'_>, func: FuncId, at: Val) -> Option<Val> {
+    let body = analysis.body(func);
+    match body.op(at) {
+        Op::StoreItem { value, .. }
+        | Op::StoreAttr { value, .. }
+        | Op::StoreGlobal { value, .. }
+        | Op::StoreCaptured { value, .. } => Some(body.origin(value)),
+        _ => None,
+    }
+}
+
 /// A property that makes its lock on first use and keeps it.
 fn memoized(analysis: &Analysis<'_>, func: FuncId, value: Val) -> Option<Finding> {
     let body = analysis.body(func);
     let function = analysis.project.function(func);
     let call = body.origin(value);
-    let makes = makes_lock(analysis, func, call).is_some();
+    let makes = makes_lock(analysis, func, call).is_some_and(|name| name != "asyncio.Lock");
     if !makes || function.class.is_none() || !(is_memoized(analysis, func) || is_fallback(analysis, func)) {
         return None;
     }
@@ -253,7 +270,7 @@ fn restores(analysis: &Analysis<'_>, func: FuncId) -> bool {
     let handed = analysis.contexts.callers[func.0 as usize].iter().any(|site| {
         let dotted = analysis.external_callee(site.caller, site.at);
         site.as_value && dotted.is_some_and(|dotted| dotted.as_str().contains("fork"))
-            || is_first(analysis, site.caller)
+            || !site.as_value && analysis.is_owned_by_maker(site.caller)
     });
     handed || name.contains("fork") || name.contains("reinit") || name.contains("setstate")
 }
@@ -261,7 +278,8 @@ fn restores(analysis: &Analysis<'_>, func: FuncId) -> bool {
 /// A private lock that nothing in the program ever reads.
 fn untaken(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Finding> {
     let name = crate::contexts::slot_name(analysis.project, slot);
-    if !name.is_private() || !is_first(analysis, maker.func) {
+    let on_loop = makes_lock(analysis, maker.func, maker.call)? == "asyncio.Lock";
+    if on_loop || !name.is_private() || !is_first(analysis, maker.func) {
         return None;
     }
     let read = analysis.functions().any(|func| {

@@ -11,6 +11,8 @@ use crate::types::{Slot, Type, TypeMap};
 
 /// How many functions are kept for one slot.
 const FUNCTIONS_MAX: usize = 64;
+/// Of how many functions a slot that holds one is taken to hold any.
+const ALONE_MAX: usize = 3;
 /// How many parameters a value is followed through.
 const FLOWS_MAX: usize = 4096;
 
@@ -83,6 +85,14 @@ impl Callbacks {
     #[must_use]
     pub fn stored(&self, slot: Slot) -> &[FunctionValue] {
         self.stored.get(&slot).map_or(&[], Vec::as_slice)
+    }
+
+    /// The functions that a call of what a slot holds runs. One function that each object was made with may be any
+    /// of many: then none is taken.
+    #[must_use]
+    pub fn run_by(&self, slot: Slot, alone: bool) -> &[FunctionValue] {
+        let stored = self.stored(slot);
+        if alone && stored.len() > ALONE_MAX { &[] } else { stored }
     }
 
     /// Does the slot hold what some caller handed in?
@@ -240,9 +250,12 @@ fn container(body: &Body, val: Val) -> Val {
     at
 }
 
+/// A source, and the object that holds its slot.
+pub type Sourced = (Source, Option<Val>);
+
 /// Where the function that a call calls comes from, if it is no plain call.
 #[must_use]
-pub fn source(project: &Project, types: &TypeMap, func: FuncId, call: Val) -> SmallVec<[Source; 2]> {
+pub fn source(project: &Project, types: &TypeMap, func: FuncId, call: Val) -> SmallVec<[Sourced; 2]> {
     let body = &project.function(func).body;
     let mut found = SmallVec::new();
     let Op::Call { func: target, .. } = body.op(call) else { return found };
@@ -251,7 +264,7 @@ pub fn source(project: &Project, types: &TypeMap, func: FuncId, call: Val) -> Sm
             for store in body.reaching(local, target) {
                 match body.op(store) {
                     Op::Param(idx) if idx > 0 || project.function(func).class.is_none() => {
-                        found.push(Source::Param(idx));
+                        found.push((Source::Param(idx), None));
                     }
                     Op::StoreLocal { value, .. } => taken_out(project, types, func, body, value, &mut found),
                     _ => {}
@@ -261,9 +274,9 @@ pub fn source(project: &Project, types: &TypeMap, func: FuncId, call: Val) -> Sm
         Op::Item { .. } => taken_out(project, types, func, body, target, &mut found),
         Op::Attr { .. } | Op::Global(_) => {
             let slots = types.slots_of(project, func, target);
-            let is_method = types.of(func, target).iter().any(|of| matches!(of, Type::Class(_)));
-            if !is_method {
-                found.extend(slots.into_iter().map(Source::Slot));
+            let known = types.of(func, target);
+            if !known.iter().any(|of| matches!(of, Type::Class(_) | Type::Method(_) | Type::External(_))) {
+                found.extend(slots.into_iter().map(|slot| (Source::Slot(slot), base_of(body, target))));
             }
         }
         _ => {}
@@ -277,7 +290,7 @@ fn taken_out(
     func: FuncId,
     body: &Body,
     value: Val,
-    found: &mut SmallVec<[Source; 2]>,
+    found: &mut SmallVec<[Sourced; 2]>,
 ) {
     let mut at = value;
     if let Op::Part(of, _) = body.op(at) {
@@ -294,10 +307,22 @@ fn taken_out(
     };
     let base = container(body, over);
     match body.op(base) {
-        Op::Param(idx) if idx > 0 || project.function(func).class.is_none() => found.push(Source::ParamElement(idx)),
+        Op::Param(idx) if idx > 0 || project.function(func).class.is_none() => {
+            found.push((Source::ParamElement(idx), None));
+        }
         Op::Attr { .. } | Op::Global(_) | Op::Captured(..) => {
-            found.extend(types.slots_of(project, func, base).into_iter().map(Source::Slot));
+            let slots = types.slots_of(project, func, base).into_iter();
+            found.extend(slots.map(|slot| (Source::Slot(slot), base_of(body, base))));
         }
         _ => {}
+    }
+}
+
+/// The object that an attribute is read from.
+#[must_use]
+pub fn base_of(body: &Body, val: Val) -> Option<Val> {
+    match body.op(body.origin(val)) {
+        Op::Attr { base, .. } => Some(base),
+        _ => None,
     }
 }

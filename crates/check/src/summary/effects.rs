@@ -18,6 +18,8 @@ use crate::project::{FuncId, Project};
 use crate::types::{Slot, Std, Type, TypeMap};
 
 const ROUNDS: usize = 6;
+/// Of how many methods with a name the method of an unknown receiver may be one.
+const GUESSES_MAX: usize = 2;
 /// How many locks, and how many waits, one summary keeps.
 const EACH_MAX: usize = 24;
 
@@ -58,6 +60,8 @@ pub struct Effect {
     pub depends: bool,
     /// Is a timeout given?
     pub bounded: bool,
+    /// The object that held the function that was called on the way.
+    pub holder: Option<ObjectPath>,
 }
 
 /// The effects of all functions.
@@ -135,11 +139,12 @@ impl Effects {
 
     /// Whom a function runs, by calls and by calling what was stored.
     fn leads(&self, given: Given<'_>, func: FuncId) -> Vec<(Val, FuncId)> {
-        let calls = given.contexts.calls[func.0 as usize].iter().filter(|site| !site.spawns && !site.guessed);
+        let calls = given.contexts.calls[func.0 as usize].iter().filter(|site| !site.spawns && is_likely(given, site));
         let mut found: Vec<(Val, FuncId)> = calls.map(|site| (site.at, site.callee)).collect();
         for effect in &self.direct[func.0 as usize] {
             if let What::Calls(Source::Slot(slot)) = effect.what {
-                found.extend(self.callbacks.stored(slot).iter().map(|value| (effect.at, value.func)));
+                let run = self.callbacks.run_by(slot, is_alone(given, func, effect.at));
+                found.extend(run.iter().map(|value| (effect.at, value.func)));
             }
         }
         found
@@ -171,6 +176,9 @@ impl Effects {
                 changed |= under != other.under || other.depends && !effect.depends;
                 other.under = under;
                 other.depends &= effect.depends;
+                if other.holder != effect.holder {
+                    other.holder = None;
+                }
                 continue;
             }
             let kind = std::mem::discriminant(&effect.what);
@@ -190,8 +198,8 @@ impl Effects {
         for effect in self.direct[func.0 as usize].iter().filter(|effect| inside(effect.at)) {
             found.push(effect.clone());
             if let What::Calls(Source::Slot(slot)) = effect.what {
-                for value in self.callbacks.stored(slot) {
-                    self.expand(given, summaries, func, effect.at, value, &mut found);
+                for value in self.callbacks.run_by(slot, is_alone(given, func, effect.at)) {
+                    self.expand(given, summaries, func, effect.at, value, effect.holder.as_ref(), &mut found);
                 }
             }
         }
@@ -206,10 +214,15 @@ impl Effects {
     /// The effects of a callee, as the caller sees them.
     fn through(&self, given: Given<'_>, summaries: &Summaries, site: &CallSite, found: &mut Vec<Effect>) {
         for (idx, effect) in self.of[site.callee.0 as usize].iter().enumerate() {
+            let holder = effect.holder.as_ref().map(|path| paths::at_caller(given.project, given.types, site, path));
+            // A new object has no callbacks yet.
+            if holder.as_ref().is_some_and(|path| is_new(given, site.caller, path, site.at)) {
+                continue;
+            }
             let what = match &effect.what {
                 What::Takes { place, path } => {
                     let path = paths::at_caller(given.project, given.types, site, path);
-                    if path.root == Root::Fresh {
+                    if is_new(given, site.caller, &path, site.at) {
                         continue;
                     }
                     What::Takes { place: *place, path }
@@ -219,7 +232,7 @@ impl Effects {
                         continue;
                     };
                     for value in callbacks::functions(given.project, given.types, site.caller, val) {
-                        self.expand(given, summaries, site.caller, site.at, &value, found);
+                        self.expand(given, summaries, site.caller, site.at, &value, None, found);
                     }
                     match callbacks_param(given, site.caller, val) {
                         Some(param) => What::Calls(Source::Param(param)),
@@ -230,9 +243,12 @@ impl Effects {
                     let Some(Argument::Value(val)) = paths::argument(given.project, given.types, site, *param) else {
                         continue;
                     };
+                    let body = &given.project.function(site.caller).body;
+                    let holder = callbacks::base_of(body, val);
+                    let holder = holder.map(|base| paths::of(given.project, given.types, site.caller, base));
                     for slot in given.types.slots_of(given.project, site.caller, val) {
                         for value in self.callbacks.stored(slot) {
-                            self.expand(given, summaries, site.caller, site.at, value, found);
+                            self.expand(given, summaries, site.caller, site.at, value, holder.as_ref(), found);
                         }
                     }
                     continue;
@@ -242,12 +258,14 @@ impl Effects {
                 what => what.clone(),
             };
             let depends = effect.depends || depends(given, site.caller, site.at);
-            let sure = effect.sure;
-            found.push(step(summaries, site.caller, site.at, (site.callee, idx), effect, what, sure, depends));
+            let sure = effect.sure && !site.guessed;
+            let step = step(summaries, site.caller, site.at, (site.callee, idx), effect, what);
+            found.push(Effect { sure, depends, holder, ..step });
         }
     }
 
     /// The effects of a function that was handed on, called at a node.
+    #[allow(clippy::too_many_arguments)] // who calls what where
     fn expand(
         &self,
         given: Given<'_>,
@@ -255,6 +273,7 @@ impl Effects {
         func: FuncId,
         at: Val,
         value: &FunctionValue,
+        holder: Option<&ObjectPath>,
         found: &mut Vec<Effect>,
     ) {
         for (idx, effect) in self.of[value.func.0 as usize].iter().enumerate() {
@@ -272,25 +291,51 @@ impl Effects {
                 what => what.clone(),
             };
             let depends = effect.depends || depends(given, func, at);
-            found.push(step(summaries, func, at, (value.func, idx), effect, what, false, depends));
+            let step = step(summaries, func, at, (value.func, idx), effect, what);
+            found.push(Effect { sure: false, depends, holder: holder.cloned(), ..step });
         }
     }
 }
 
-#[allow(clippy::too_many_arguments)] // the parts of one step
 fn step(
     summaries: &Summaries,
     func: FuncId,
     at: Val,
-    via: (FuncId, usize),
+    (callee, idx): (FuncId, usize),
     effect: &Effect,
     what: What,
-    sure: bool,
-    depends: bool,
 ) -> Effect {
     let under = effect.under.union(&held_here(summaries, func, at));
-    let via = Some((via.0, crate::project::as_u32(via.1)));
-    Effect { what, at, end: effect.end, via, under, sure, depends, bounded: effect.bounded }
+    Effect { what, at, via: Some((callee, crate::project::as_u32(idx))), under, ..effect.clone() }
+}
+
+/// Is the function that a call runs alone in its place, not one of a container?
+fn is_alone(given: Given<'_>, func: FuncId, call: Val) -> bool {
+    let body = &given.project.function(func).body;
+    match body.op(call) {
+        Op::Call { func: target, .. } => matches!(body.op(target), Op::Attr { .. } | Op::Global(_)),
+        _ => false,
+    }
+}
+
+/// Was the object made in this function, and given to nobody yet?
+fn is_new(given: Given<'_>, func: FuncId, path: &ObjectPath, at: Val) -> bool {
+    let (owner, local) = match path.root {
+        Root::Fresh => return true,
+        Root::Local(owner, local) if owner == func => (owner, local),
+        _ => return false,
+    };
+    let body = &given.project.function(owner).body;
+    let [store] = body.stores[local.0 as usize][..] else { return false };
+    let Op::StoreLocal { value, .. } = body.op(store) else { return false };
+    let Op::Call { func: target, .. } = body.op(value) else { return false };
+    let makes = given.types.of(func, target).iter().any(|of| matches!(of, Type::Class(_)));
+    makes
+        && body.vals().take(at.0 as usize).all(|val| {
+            let mut used = false;
+            body.operands(val, |operand| used |= matches!(body.op(operand), Op::Local(other) if other == local));
+            !used || body.excludes(val, at) || matches!(body.op(val), Op::Attr { .. })
+        })
 }
 
 /// Locks that a function itself holds at a node.
@@ -307,10 +352,16 @@ fn callbacks_param(given: Given<'_>, func: FuncId, val: Val) -> Option<u32> {
     }
 }
 
+/// A receiver of unknown type: the few methods of that name are taken, and the step is no sure one.
+fn is_likely(given: Given<'_>, site: &CallSite) -> bool {
+    let name = given.project.function(site.callee).name;
+    !site.guessed || given.project.methods_by_name.get(&name).is_some_and(|methods| methods.len() <= GUESSES_MAX)
+}
+
 /// Does a call run its callee there and then? Coroutines run where they are awaited, generators where they are
 /// iterated; what is handed on as a value runs later, unless a built-in calls it at once.
 fn runs_here(given: Given<'_>, site: &CallSite) -> bool {
-    if site.spawns || site.guessed {
+    if site.spawns || !is_likely(given, site) {
         return false;
     }
     let caller = given.project.function(site.caller);
@@ -329,8 +380,10 @@ fn runs_here(given: Given<'_>, site: &CallSite) -> bool {
             _ => false,
         });
     }
-    if callee.is_generator && !flags.is_context_manager {
+    if callee.is_generator && matches!(body.op(site.at), Op::Call { .. }) {
         return body.vals().skip(site.at.0 as usize + 1).take(4).any(|next| match body.op(next) {
+            Op::Enter { context, .. } => flags.is_context_manager && context == site.at,
+            _ if flags.is_context_manager => false,
             Op::Iter { over, .. } => over == site.at,
             Op::Call { args, .. } => body.args(args).iter().any(|arg| arg.value == site.at),
             _ => false,
@@ -371,10 +424,12 @@ fn depends(given: Given<'_>, func: FuncId, at: Val) -> bool {
 fn direct(given: Given<'_>, summaries: &Summaries, func: FuncId) -> Vec<Effect> {
     let body = &given.project.function(func).body;
     let mut found = Vec::new();
+    let mut holders: Vec<(Source, Val, Option<ObjectPath>)> = Vec::new();
     let mut add = |what: What, at: Val, bounded: bool| {
         let under = held_here(summaries, func, at);
         let depends = depends(given, func, at);
-        found.push(Effect { what, at, end: (func, at), via: None, under, sure: true, depends, bounded });
+        let end = (func, at);
+        found.push(Effect { what, at, end, via: None, under, sure: true, depends, bounded, holder: None });
     };
     for held in &summaries.functions[func.0 as usize].held {
         let waits = held.lock.kind == LockKind::Thread && waits::acquires(body, held.at) == Acquires::Waits;
@@ -391,10 +446,16 @@ fn direct(given: Given<'_>, summaries: &Summaries, func: FuncId) -> Vec<Effect> 
         } else if logs(given, func, val) {
             add(What::Logs, val, false);
         } else {
-            for source in callbacks::source(given.project, given.types, func, val) {
+            for (source, base) in callbacks::source(given.project, given.types, func, val) {
                 add(What::Calls(source), val, false);
+                let holder = base.map(|base| paths::of(given.project, given.types, func, base));
+                holders.push((source, val, holder));
             }
         }
+    }
+    for effect in &mut found {
+        let held = holders.iter().find(|(source, at, _)| *at == effect.at && effect.what == What::Calls(*source));
+        effect.holder = held.and_then(|(.., holder)| holder.clone());
     }
     found
 }
