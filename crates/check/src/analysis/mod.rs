@@ -7,6 +7,7 @@
 mod conditions;
 mod declared;
 pub mod failures;
+pub mod signals;
 pub mod spawned;
 mod words;
 

@@ -44,7 +44,8 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
                 _ => "call_soon_threadsafe",
             };
             let place = analysis.files.text(analysis.span(func, base)).to_owned();
-            let message = format!("`{place}.{name}` is called on {thread}, not on the loop's own thread: use `{remedy}`");
+            let message =
+                format!("`{place}.{name}` is called on {thread}, not on the loop's own thread: use `{remedy}`");
             let finding = Finding::new(&RULE.info, analysis.span(func, call), message);
             found.push(finding.on(place).within(analysis.symbol(func)).confidence(confidence));
         }
@@ -109,7 +110,8 @@ fn off_loop(analysis: &Analysis<'_>, homes: &[Home], func: FuncId, base: Val) ->
         }
         let path = analysis.contexts.path(idx, func);
         let on_loop = path.iter().any(|(step, call)| {
-            analysis.project.function(*step).is_async || call.is_some_and(|(caller, at)| schedules(analysis, caller, at) || asks_thread(analysis, caller, at))
+            analysis.project.function(*step).is_async
+                || call.is_some_and(|(caller, at)| schedules(analysis, caller, at) || asks_thread(analysis, caller, at))
         });
         // The object was made on this very thread.
         let made_here = slots.iter().any(|slot| is_stored_by(analysis, *slot, idx));
@@ -175,7 +177,8 @@ fn is_guess(analysis: &Analysis<'_>, caller: FuncId, at: Val) -> bool {
 
 /// A long way is a way of many guesses about types.
 fn types_guess(analysis: &Analysis<'_>, path: &[(FuncId, Option<(FuncId, Val)>)]) -> bool {
-    let modules: std::collections::BTreeSet<_> = path.iter().map(|(func, _)| analysis.project.module_of(*func)).collect();
+    let modules: std::collections::BTreeSet<_> =
+        path.iter().map(|(func, _)| analysis.project.module_of(*func)).collect();
     path.len() > 5 || modules.len() > 2
 }
 
@@ -209,9 +212,10 @@ fn elsewhere(
     })?;
     let kinds: Vec<EntryKind> =
         analysis.contexts.groups_of(func).map(|idx| analysis.contexts.groups[idx].kind).collect();
-    let same = analysis.contexts.groups_of(func).any(|idx| {
-        home.groups.contains(&idx) && analysis.contexts.groups[idx].kind == EntryKind::Thread
-    });
+    let same = analysis
+        .contexts
+        .groups_of(func)
+        .any(|idx| home.groups.contains(&idx) && analysis.contexts.groups[idx].kind == EntryKind::Thread);
     let tasks = kinds.iter().any(|kind| matches!(kind, EntryKind::Task | EntryKind::AsyncApi));
     // Before the thread starts, the loop is nobody's yet.
     let starts = analysis.body(func).vals().any(|val| {

@@ -26,7 +26,17 @@ pub struct Rule {
 }
 
 /// All rules, in the order of their codes.
-pub static RULES: &[&Rule] = &[&unlocked_lazy_init::RULE, &unlocked_increment::RULE, &unbounded_threads::RULE, &lost_exception::RULE, &no_shutdown::RULE, &loop_touched_from_thread::RULE, &reused_event::RULE, &thread_local_in_async::RULE, &fork_with_threads::RULE];
+pub static RULES: &[&Rule] = &[
+    &unlocked_lazy_init::RULE,
+    &unlocked_increment::RULE,
+    &unbounded_threads::RULE,
+    &lost_exception::RULE,
+    &no_shutdown::RULE,
+    &loop_touched_from_thread::RULE,
+    &reused_event::RULE,
+    &thread_local_in_async::RULE,
+    &fork_with_threads::RULE,
+];
 
 /// Raised when a rule panics: a bug of ours that must not hide the other rules.
 pub static INTERNAL_ERROR: RuleInfo = RuleInfo {
