@@ -54,6 +54,9 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 
 /// A method call that only the loop's own thread may make: the receiver and the method.
 fn touched<'a>(analysis: &Analysis<'a>, func: FuncId, call: Val) -> Option<(Val, &'a str)> {
+    if let Some(on) = explicit_loop(analysis, func, call) {
+        return Some((on, "ensure_future"));
+    }
     let (base, name) = analysis.method_call(func, call)?;
     // A value that may also be of another kind is left alone: `concurrent.futures.Future` has the same methods.
     let types = analysis.types.of(func, base);
@@ -75,6 +78,14 @@ fn touched<'a>(analysis: &Analysis<'a>, func: FuncId, call: Val) -> Option<(Val,
         _ => false,
     };
     bound.then_some((base, name))
+}
+
+/// The loop of `asyncio.ensure_future(coroutine, loop=loop)`.
+fn explicit_loop(analysis: &Analysis<'_>, func: FuncId, call: Val) -> Option<Val> {
+    let Op::Call { args, .. } = analysis.body(func).op(call) else { return None };
+    analysis.external_callee(func, call).filter(|name| *name == "asyncio.ensure_future")?;
+    let named = analysis.body(func).args(args).iter().find(|arg| arg.name.is_some_and(|name| name == "loop"))?;
+    analysis.types.of(func, named.value).contains(&Type::Std(Std::Loop)).then_some(named.value)
 }
 
 /// A loop that some function runs until it is stopped: its slot, and the groups of threads that run it.
