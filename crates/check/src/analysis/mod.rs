@@ -11,6 +11,7 @@ mod ordering;
 mod walks;
 mod declared;
 pub mod failures;
+pub mod signals;
 pub mod spawned;
 mod escapes;
 mod objects;
