@@ -22,6 +22,7 @@ mod nulled_while_used;
 mod publish_before_init;
 mod reused_event;
 mod save_and_restore;
+mod split_critical_section;
 mod thread_local_in_async;
 mod unbounded_threads;
 mod unguarded_collection;
@@ -50,6 +51,7 @@ pub static RULES: &[&Rule] = &[
     &iteration_during_mutation::RULE,
     &inconsistent_guard::RULE,
     &guarded_state_escapes::RULE,
+    &split_critical_section::RULE,
     &copy_then_reset::RULE,
     &save_and_restore::RULE,
     &unbounded_threads::RULE,
