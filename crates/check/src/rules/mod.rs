@@ -22,6 +22,7 @@ mod nulled_while_used;
 mod publish_before_init;
 mod reused_event;
 mod save_and_restore;
+mod shared_singleton_slot;
 mod split_critical_section;
 mod thread_local_in_async;
 mod unbounded_threads;
@@ -43,6 +44,7 @@ pub static RULES: &[&Rule] = &[
     &unlocked_lazy_init::RULE,
     &publish_before_init::RULE,
     &missing_recheck::RULE,
+    &shared_singleton_slot::RULE,
     &await_split_init::RULE,
     &unlocked_increment::RULE,
     &check_then_act::RULE,

@@ -122,13 +122,14 @@ fn is_tested_again(analysis: &Analysis<'_>, act: &Access, second: &Held) -> bool
 fn link(analysis: &Analysis<'_>, act: &Access, first: &Held) -> Option<Link> {
     let slot = analysis.summaries.slot(act.place);
     let body = analysis.body(act.func);
+    // A first block that takes or claims something leaves nothing to rely on: it is its own.
+    let claims = |access: &Access| access.place == act.place && is_write(access) && contains(first, access.act);
+    if analysis.accesses_in(act.func).iter().any(claims) {
+        return None;
+    }
     let read_of = |val: Val| {
         let read = read_within(analysis.project, analysis.types, act.func, val, slot)?;
         contains(first, read).then_some(read)
-    };
-    let takes = |read: Val| {
-        let mut writes = analysis.accesses_in(act.func).iter().filter(|access| is_write(access));
-        writes.any(|access| access.val == read && contains(first, access.act))
     };
     let absent = |test: Val, holds: bool| {
         let tests = analysis.tested_by(act.func, test, holds);
@@ -140,7 +141,7 @@ fn link(analysis: &Analysis<'_>, act: &Access, first: &Held) -> Option<Link> {
             BlockKind::Else(test) => (test, false),
             _ => continue,
         };
-        if let Some(read) = read_of(test).filter(|read| !takes(*read)) {
+        if let Some(read) = read_of(test) {
             return Some(Link { read, is_absence: absent(test, holds) });
         }
     }
@@ -150,7 +151,7 @@ fn link(analysis: &Analysis<'_>, act: &Access, first: &Held) -> Option<Link> {
             BlockKind::Else(test) => (test, true),
             _ => continue,
         };
-        if let Some(read) = read_of(test).filter(|read| !takes(*read)) {
+        if let Some(read) = read_of(test) {
             return Some(Link { read, is_absence: absent(test, holds) });
         }
     }
@@ -163,7 +164,7 @@ fn link(analysis: &Analysis<'_>, act: &Access, first: &Held) -> Option<Link> {
         (Touch::ItemStore | Touch::ItemUpdate, Op::StoreItem { value, .. }) => value,
         _ => return None,
     };
-    read_of(value).filter(|read| !takes(*read)).map(|read| Link { read, is_absence: false })
+    read_of(value).map(|read| Link { read, is_absence: false })
 }
 
 fn finding(
