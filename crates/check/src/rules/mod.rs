@@ -28,6 +28,8 @@ mod publish_before_init;
 mod reused_event;
 mod save_and_restore;
 mod self_deadlock;
+mod shared_singleton_slot;
+mod split_critical_section;
 mod thread_local_in_async;
 mod unbounded_threads;
 mod unguarded_collection;
@@ -50,6 +52,7 @@ pub static RULES: &[&Rule] = &[
     &unlocked_lazy_init::RULE,
     &publish_before_init::RULE,
     &missing_recheck::RULE,
+    &shared_singleton_slot::RULE,
     &await_split_init::RULE,
     &unlocked_increment::RULE,
     &check_then_act::RULE,
@@ -58,6 +61,7 @@ pub static RULES: &[&Rule] = &[
     &iteration_during_mutation::RULE,
     &inconsistent_guard::RULE,
     &guarded_state_escapes::RULE,
+    &split_critical_section::RULE,
     &copy_then_reset::RULE,
     &save_and_restore::RULE,
     &lock_order_inversion::RULE,
