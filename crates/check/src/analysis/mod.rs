@@ -84,6 +84,10 @@ pub struct Stretch {
     pub to: Val,
 }
 
+/// How many accesses that could disturb a stretch are looked at: state that is written in more places than this is
+/// found by the first of them.
+const RIVALS_MAX: usize = 400;
+
 impl<'a> Analysis<'a> {
     /// All functions, in order of their text.
     pub fn functions(&self) -> impl Iterator<Item = FuncId> + use<> {
@@ -239,7 +243,7 @@ impl<'a> Analysis<'a> {
     ) -> Option<Rival<'a>> {
         let suspends = self.suspends(ours);
         let mut best: Option<(Rival<'a>, (Confidence, bool))> = None;
-        for access in self.accesses(place).filter(|access| !access.owned && wanted(access)) {
+        for access in self.accesses(place).filter(|access| !access.owned && wanted(access)).take(RIVALS_MAX) {
             let their_locks = self.summaries.locks_at(access.func, access.act);
             // A finalizer may run on the thread that holds the lock: there, no lock of theirs would help.
             let finalizes = self.contexts.is_reached_by(access.func, &[EntryKind::Finalizer]);
@@ -255,7 +259,14 @@ impl<'a> Analysis<'a> {
         best.map(|(rival, _)| rival)
     }
 
-    /// Can `other` come in between?
+    /// Can this access come in between?
+    #[must_use]
+    pub fn meets(&self, ours: Stretch, action: Action, other: &'a Access) -> bool {
+        let their_locks = self.summaries.locks_at(other.func, other.act);
+        self.meet(ours, action, &self.locks_over(ours), &their_locks, self.suspends(ours), other).is_some()
+    }
+
+    /// Can `other` come in between, and in which groups?
     fn meet(
         &self,
         ours: Stretch,
