@@ -1,7 +1,7 @@
 //! The static side: texts in, findings out. Reads no file, clock or environment, and never executes what it reads.
 //!
 //! ```text
-//! Files -> source -> project -> types -> contexts -> summary -> analysis -> rules -> findings
+//! Files -> source -> project -> types -> contexts -> summary -> analysis -> fix -> rules -> findings
 //! ```
 //! Each stage is a function from the ones before it; none calls back.
 
@@ -10,6 +10,7 @@ use facts::{FileId, Files, Finding, Fingerprint, RuleInfo, Runtime, Span};
 mod analysis;
 mod body;
 mod contexts;
+mod fix;
 mod name;
 mod project;
 mod rules;
@@ -46,8 +47,10 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
     let types = types::infer(&project);
     let contexts = contexts::infer(&project, &types, &options.shared);
     let summaries = summary::compute(&project, &types, &contexts);
+    let outlines = source::outline::Outlines::of(files);
     let analysis = analysis::Analysis {
         files,
+        outlines: &outlines,
         project: &project,
         types: &types,
         contexts: &contexts,

@@ -13,6 +13,7 @@ use crate::body::{Body, FunctionKind, Op, Val};
 use crate::contexts::{Contexts, EntryKind, Sharing};
 use crate::name::Name;
 use crate::project::{FuncId, Project};
+use crate::source::outline::Outlines;
 use crate::summary::{Access, Summaries, Touch};
 use crate::types::{Container, Slot, Type, TypeMap};
 
@@ -22,6 +23,8 @@ pub use conditions::{Condition, Test};
 pub struct Analysis<'a> {
     /// The texts.
     pub files: &'a Files,
+    /// Their statements, for fixes.
+    pub outlines: &'a Outlines,
     /// Modules, classes, functions.
     pub project: &'a Project,
     /// Types of nodes and slots.

@@ -4,6 +4,7 @@ use facts::{Action, Finding, RuleInfo, Severity};
 
 use super::Rule;
 use crate::analysis::{Analysis, Stretch, is_write};
+use crate::fix;
 use crate::summary::{Access, Touch};
 
 pub(super) static RULE: Rule = Rule {
@@ -53,6 +54,7 @@ fn update_finding(analysis: &Analysis<'_>, update: &Access) -> Option<Finding> {
         .within(analysis.symbol(update.func))
         .also(analysis.span(rival.access.func, rival.access.act), "another thread can come in between here")
         .confidence(rival.confidence)
-        .because(evidence),
+        .because(evidence)
+        .with_fix(fix::hold_lock(analysis, update, stretch, "the update")),
     )
 }

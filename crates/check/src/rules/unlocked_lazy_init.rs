@@ -5,6 +5,7 @@ use facts::{Action, Confidence, Finding, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, Condition, Stretch, Test, is_write};
 use crate::body::{Op, Val};
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 use crate::types::{Std, Type};
@@ -122,4 +123,5 @@ fn finding(
     )
     .confidence(confidence)
     .because(evidence)
+    .with_fix(fix::double_checked(analysis, store, condition, stretch))
 }

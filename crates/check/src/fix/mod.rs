@@ -1,0 +1,15 @@
+//! What would repair a finding, as edits of its text.
+//!
+//! Each function takes what a rule has found and gives a fix, or none where the text cannot be changed well: where
+//! statements share a line, where a lock would be held across an `await`, where the lock cannot be named. A fix
+//! keeps comments and formatting. Whether it helps is not decided here: whoever applies it checks the result again.
+
+mod guard;
+mod hold;
+mod import;
+mod once;
+mod region;
+mod sheet;
+
+pub use hold::hold_lock;
+pub use once::double_checked;
