@@ -57,7 +57,7 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
         summaries: &summaries,
         runtime: options.runtime,
     };
-    found.extend(rules::run(&analysis, options));
+    found.extend(rules::leave_best(rules::run(&analysis, options)));
     finish(files, found)
 }
 

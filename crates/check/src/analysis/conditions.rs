@@ -7,6 +7,9 @@ use crate::body::{BlockKind, Compare, Op, Val};
 use crate::project::FuncId;
 use crate::types::Slot;
 
+/// Longer functions are no mere tests.
+const PREDICATE_NODES_MAX: usize = 60;
+
 /// What a governing test says of a place, where the node runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Test {
@@ -121,10 +124,42 @@ impl Analysis<'_> {
                             }
                         }
                     }
-                    _ => self.subject(func, at, if holds { Test::Present } else { Test::Absent }, at, found),
+                    _ => {
+                        self.subject(func, at, if holds { Test::Present } else { Test::Absent }, at, found);
+                        self.predicate(func, at, found);
+                    }
                 }
             }
             _ => self.subject(func, at, if holds { Test::Present } else { Test::Absent }, at, found),
+        }
+    }
+
+    /// `if self.can_send(node):` tests what the method looks up under the key that it is given.
+    fn predicate(&self, func: FuncId, call: Val, found: &mut Vec<Condition>) {
+        let body = self.body(func);
+        let Op::Call { args, .. } = body.op(call) else { return };
+        let [arg] = body.args(args) else { return };
+        let callees = self.types.callees(self.project, func, call);
+        let [callee] = callees[..] else { return };
+        let inner = self.body(callee.func);
+        if callee.guessed || inner.nodes.len() > PREDICATE_NODES_MAX {
+            return;
+        }
+        let param = |val: Val| matches!(inner.op(inner.origin(val)), Op::Param(idx) if idx == u32::from(callee.bound));
+        for val in inner.vals() {
+            let container = match inner.op(val) {
+                Op::Item { base, key } if param(key) => base,
+                Op::Compare { left, how: Compare::In | Compare::NotIn, right } if param(left) => right,
+                Op::Call { func: target, args } => match (inner.op(target), inner.args(args)) {
+                    (Op::Attr { base, name }, [key, ..]) if name == "get" && param(key.value) => base,
+                    _ => continue,
+                },
+                _ => continue,
+            };
+            for slot in self.types.slots_of(self.project, callee.func, container) {
+                let test = Test::HasKey(arg.value);
+                found.push(Condition { slot, read: call, test, at: call, through_local: false });
+            }
         }
     }
 
@@ -190,7 +225,11 @@ impl Analysis<'_> {
                             through_local,
                         }));
                     }
-                    // `self.items.values()`, `self.queue.empty()`: no test of ours.
+                    (Op::Attr { base, name }, []) if matches!(name.as_str(), "empty" | "qsize" | "full") => {
+                        let slots = self.types.slots_of(self.project, func, base);
+                        let test = Test::Compared;
+                        found.extend(slots.into_iter().map(|slot| Condition { slot, read: base, test, at, through_local }));
+                    }
                     _ => {}
                 }
             }

@@ -5,6 +5,9 @@
 //! - [`Analysis::evidence`]: both sides in words.
 
 mod conditions;
+mod creations;
+mod ordering;
+mod walks;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
@@ -14,10 +17,12 @@ use crate::contexts::{Contexts, EntryKind, Sharing};
 use crate::name::Name;
 use crate::project::{FuncId, Project};
 use crate::source::outline::Outlines;
-use crate::summary::{Access, Summaries, Touch};
+use crate::summary::{Access, Summaries, Touch, mutating};
 use crate::types::{Container, Slot, Type, TypeMap};
 
 pub use conditions::{Condition, Test};
+pub use creations::Creation;
+pub use ordering::is_explicit;
 
 /// What rules read.
 pub struct Analysis<'a> {
@@ -234,6 +239,9 @@ impl<'a> Analysis<'a> {
         suspends: bool,
         other: &'a Access,
     ) -> Option<Rival<'a>> {
+        if self.contradict((ours.func, ours.to), (other.func, other.act)) {
+            return None;
+        }
         let their_locks = self.summaries.locks_at(other.func, other.act);
         let mut best: Option<Rival<'a>> = None;
         for our_group in self.contexts.groups_of(ours.func) {
@@ -255,7 +263,14 @@ impl<'a> Analysis<'a> {
                     false,
                     self.span(other.func, other.act),
                 );
-                if starts_before(one.kind, two.kind) || Conflict::between(&first, &second).is_none() {
+                if starts_before(one.kind, two.kind)
+                    || !self.may_share(other, ours, our_group, their_group)
+                    || self.is_ordered(ours.func, ours.from, ours.to, two)
+                    || self.is_ordered(other.func, other.val, other.act, one)
+                {
+                    continue;
+                }
+                if Conflict::between(&first, &second).is_none() {
                     continue;
                 }
                 let confidence = self.confidence(other.place, one.kind, two.kind);
@@ -280,13 +295,14 @@ impl<'a> Analysis<'a> {
     }
 
     fn confidence(&self, place: PlaceId, one: EntryKind, two: EntryKind) -> Confidence {
-        let explicit = |kind| !matches!(kind, EntryKind::Api | EntryKind::AsyncApi | EntryKind::Main);
         let direct = self.sharing(place).is_none_or(Sharing::is_direct);
-        match (explicit(one) && explicit(two), explicit(one) || explicit(two)) {
+        let on_thread = |kind| is_explicit(kind) && kind != EntryKind::Task;
+        match (is_explicit(one) && is_explicit(two), is_explicit(one) || is_explicit(two)) {
             (true, _) if direct => Confidence::High,
             (true, _) => Confidence::Medium,
-            (_, true) => Confidence::Medium,
             _ if direct => Confidence::Medium,
+            // Held by a shared object: outside callers may each hold one of their own.
+            (_, true) if on_thread(one) || on_thread(two) => Confidence::Medium,
             _ => Confidence::Low,
         }
     }
@@ -313,7 +329,38 @@ impl<'a> Analysis<'a> {
         }
         let (lock, votes, with) =
             counts.into_iter().max_by_key(|(lock, votes, _)| (*votes, std::cmp::Reverse(lock.place)))?;
-        (votes * 3 >= total * 2 && with >= 2).then_some(Guard { lock, with, without: n_accesses - with })
+        let elected = votes * 3 >= total * 2 && with >= 2;
+        (elected || self.keeps_a_test_valid(place, lock, with, n_accesses)).then_some(Guard {
+            lock,
+            with,
+            without: n_accesses - with,
+        })
+    }
+
+    /// Fewer votes will do for a lock that keeps a test of the place valid until it is written: that is what it is
+    /// held for, and a write without it makes the test wrong.
+    fn keeps_a_test_valid(&self, place: PlaceId, lock: facts::Lock, with: u32, n_accesses: u32) -> bool {
+        let slot = self.summaries.slot(place);
+        let holds = |access: &&Access| self.summaries.locks_at(access.func, access.act).holds(lock.place);
+        let held = || self.accesses(place).filter(|access| !access.owned).filter(holds);
+        let tested = |access: &Access| {
+            let user = self.summaries.consumer(access.func, access.val);
+            user.is_some_and(|user| matches!(self.body(access.func).op(user), Op::Compare { .. } | Op::Not(_)))
+                || self.tests_alone(access)
+        };
+        with * 2 >= n_accesses
+            && with >= 3
+            && held().any(is_write)
+            && held().any(|access| !is_write(access) && tested(access))
+            && matches!(slot, Slot::Attr(..) | Slot::Global(..))
+    }
+
+    /// `if self.x:`
+    fn tests_alone(&self, access: &Access) -> bool {
+        let body = self.body(access.func);
+        body.blocks.iter().any(|block| {
+            matches!(block.kind, crate::body::BlockKind::Then(test) | crate::body::BlockKind::Else(test) if test == access.val)
+        })
     }
 
     /// Is a function with this name one that makes an object?
@@ -378,39 +425,9 @@ pub fn is_write(access: &Access) -> bool {
         | Touch::ItemStore
         | Touch::ItemUpdate
         | Touch::ItemDelete => true,
-        Touch::Method(name) => mutates(name.as_str()),
+        Touch::Method(name) => mutating(name.as_str()),
         _ => false,
     }
-}
-
-/// Does a method with this name change a built-in container?
-#[must_use]
-pub fn mutates(method: &str) -> bool {
-    matches!(
-        method,
-        "append"
-            | "appendleft"
-            | "add"
-            | "insert"
-            | "extend"
-            | "extendleft"
-            | "update"
-            | "setdefault"
-            | "pop"
-            | "popleft"
-            | "popitem"
-            | "remove"
-            | "discard"
-            | "clear"
-            | "sort"
-            | "reverse"
-            | "rotate"
-            | "move_to_end"
-            | "difference_update"
-            | "intersection_update"
-            | "symmetric_difference_update"
-            | "subtract"
-    )
 }
 
 /// Can the access take something out of a container?
@@ -439,7 +456,7 @@ pub fn resizes(access: &Access) -> bool {
     removes(access)
         || match access.touch {
             Touch::ItemStore | Touch::ItemUpdate => true,
-            Touch::Method(name) => mutates(name.as_str()) && !matches!(name.as_str(), "sort" | "reverse"),
+            Touch::Method(name) => mutating(name.as_str()) && !matches!(name.as_str(), "sort" | "reverse"),
             _ => false,
         }
 }

@@ -1,6 +1,6 @@
 //! Findings in words: places, locks, both sides of a race, and why they can overlap.
 
-use facts::{CallStep, Evidence, GuardVote, Path};
+use facts::{Action, CallStep, Evidence, Finding, GuardVote, Path, RuleInfo};
 
 use super::{Analysis, Guard, Rival, Stretch};
 use crate::body::{FunctionKind, Op, Val};
@@ -8,6 +8,9 @@ use crate::contexts::{EntryKind, Reason};
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 use crate::types::{Slot, Type};
+
+/// How many accesses beside the rival are shown.
+const OTHERS_MAX: usize = 3;
 
 pub(super) fn place(analysis: &Analysis<'_>, func: FuncId, val: Val, slot: Slot) -> String {
     let body = analysis.body(func);
@@ -95,6 +98,40 @@ impl Analysis<'_> {
     #[must_use]
     pub fn doing(&self, access: &Access) -> String {
         doing(self, access)
+    }
+
+    /// A finding about a race: the access, the rival, and others that can come in between as related spans.
+    #[must_use]
+    pub fn race(
+        &self,
+        info: &'static RuleInfo,
+        access: &Access,
+        ours: Stretch,
+        rival: &Rival<'_>,
+        message: String,
+        order: Vec<String>,
+    ) -> Finding {
+        let other = rival.access;
+        let evidence = self.evidence(ours, doing(self, access), rival, self.guard(access.place), order);
+        let mut finding = Finding::new(info, self.span(access.func, access.act), message)
+            .on(self.place_name(access))
+            .within(self.symbol(access.func))
+            .also(self.span(other.func, other.act), format!("another thread {} here", doing(self, other)))
+            .confidence(rival.confidence)
+            .because(evidence);
+        let own = self.span(access.func, access.act);
+        let more = self.accesses(access.place).filter(|more| !more.owned && super::is_write(more) && more.act != other.act);
+        let mut n_more = 0;
+        for more in more {
+            let span = self.span(more.func, more.act);
+            let met = |more: &Access| self.rival(access.place, ours, Action::Update, |known| known.val == more.val && known.func == more.func);
+            if n_more == OTHERS_MAX || span == own || met(more).is_none() {
+                continue;
+            }
+            n_more += 1;
+            finding = finding.also(span, format!("or {} here", doing(self, more)));
+        }
+        finding
     }
 
     /// Both sides of a race: call paths, locks, why they overlap, the guard's vote, and one bad order.
@@ -193,6 +230,7 @@ impl Analysis<'_> {
             Reason::HandsOut => "the object hands its own methods to threads".to_owned(),
             Reason::OwnsThread => "the object owns a thread".to_owned(),
             Reason::OwnsLock => "the object owns a lock, so it is meant for several threads".to_owned(),
+            Reason::HoldsGuarded => "the object holds a container with a lock of its own, so it is meant for several threads".to_owned(),
             Reason::OwnsLoopLock => "the object owns a lock for tasks, so it is meant for several of them".to_owned(),
             Reason::Global => "an instance is stored in a module global".to_owned(),
             Reason::ClassAttribute => "an instance is stored in a class attribute".to_owned(),

@@ -51,7 +51,9 @@ fn sites(project: &Project, types: &TypeMap, func: FuncId) -> Vec<CallSite> {
         match body.op(val) {
             Op::Call { args, .. } => {
                 for callee in types.callees(project, func, val) {
-                    add(val, callee, false, false);
+                    // Called outside a coroutine, a coroutine function only makes the coroutine: a loop runs it.
+                    let spawns = entries::makes_coroutine(project, func, callee.func);
+                    add(val, callee, false, spawns);
                 }
                 let spawned = entries::handed_over(project, types, func, val);
                 for arg in body.args(args) {

@@ -5,7 +5,7 @@ use super::{CallSite, Entry, EntryKind};
 use crate::body::{BlockKind, Body, FunctionKind, Op, Val};
 use crate::name::Name;
 use crate::project::{FuncId, ModuleId, Project, Symbol};
-use crate::types::{Std, Type, TypeMap};
+use crate::types::{Slot, Std, Type, TypeMap};
 
 /// All entry points, in order of their text.
 pub(super) fn find(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]) -> Vec<Entry> {
@@ -18,13 +18,22 @@ pub(super) fn find(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]
         }
         spawned(project, types, func, &mut found);
         if let Some(kind) = by_definition(project, types, func) {
-            found.push(Entry { kind, func, site: None, multiple: true });
+            // Each thread object has its own `run`; whether several exist shows where they are made.
+            let multiple = kind != EntryKind::Thread || made_often(project, types, func, callers);
+            found.push(Entry { kind, func, site: None, multiple });
         } else if !project.is_test[module] && !scripts[module] && is_public(project, func, callers) {
-            let kind = if project.function(func).is_async { EntryKind::AsyncApi } else { EntryKind::Api };
+            let on_loop = project.function(func).is_async || is_loop_object(project, types, func);
+            let kind = if on_loop { EntryKind::AsyncApi } else { EntryKind::Api };
             found.push(Entry { kind, func, site: None, multiple: true });
         }
     }
     found
+}
+
+/// Does the call of `callee` in `caller` only make a coroutine, for a loop to run?
+pub(super) fn makes_coroutine(project: &Project, caller: FuncId, callee: FuncId) -> bool {
+    let callee = project.function(callee);
+    callee.is_async && !callee.is_generator && !project.function(caller).is_async
 }
 
 /// Is the module a program of its own that nothing imports and that starts no thread?
@@ -67,6 +76,20 @@ fn is_imported(project: &Project, idx: usize) -> bool {
                 || project.imported(importer, *import, 0) == Symbol::Module(id)
         })
     })
+}
+
+/// Is the function a method of an object that lives on an event loop: its class has coroutines, or is a protocol of
+/// asyncio, and keeps no lock or thread of the threaded kind?
+fn is_loop_object(project: &Project, types: &TypeMap, func: FuncId) -> bool {
+    let Some(class) = project.class_of(func) else { return false };
+    let mro = &project.class_info(class).mro;
+    let coroutines = mro.iter().any(|at| project.class_info(*at).methods.values().any(|method| project.function(*method).is_async))
+        || project.external_ancestors(class).any(|base| base.as_str().starts_with("asyncio."));
+    let threaded = |slot: &Slot| types.slot(*slot).iter().any(|of| {
+        let std = types.std_of(project, *of);
+        std.is_some_and(|std| std.is_thread_lock() || matches!(std, Std::Thread | Std::Timer | Std::Executor | Std::Queue))
+    });
+    coroutines && !types.attributes_of(project, class).iter().any(threaded)
 }
 
 fn is_public(project: &Project, func: FuncId, callers: &[Vec<CallSite>]) -> bool {
@@ -277,6 +300,12 @@ fn spawned(project: &Project, types: &TypeMap, func: FuncId, found: &mut Vec<Ent
     let body = &project.function(func).body;
     for call in body.vals() {
         let Op::Call { func: target, args } = body.op(call) else { continue };
+        for callee in types.callees(project, func, call) {
+            if makes_coroutine(project, func, callee.func) && !callee.guessed {
+                let multiple = in_loop(body, call);
+                found.push(Entry { kind: EntryKind::Task, func: callee.func, site: Some((func, call)), multiple });
+            }
+        }
         for (value, kind) in handed_over(project, types, func, call) {
             let multiple = match kind {
                 EntryKind::Thread | EntryKind::Task => {
@@ -311,6 +340,20 @@ fn entered(project: &Project, types: &TypeMap, func: FuncId, value: Val) -> Vec<
     let mut callees = smallvec::SmallVec::new();
     types.targets(project, func, value, &mut callees);
     callees.iter().map(|callee| callee.func).filter(|callee| !is_scope_code(project, *callee)).collect()
+}
+
+/// Is the class of this `run` instantiated in a loop, or in more than one place?
+fn made_often(project: &Project, types: &TypeMap, run: FuncId, callers: &[Vec<CallSite>]) -> bool {
+    let _ = types;
+    let Some(init) = project.class_of(run).and_then(|class| project.method(class, Name::new("__init__"))) else {
+        return false;
+    };
+    let sites: Vec<&CallSite> = callers[init.0 as usize].iter().filter(|site| !is_super_call(project, site)).collect();
+    sites.len() > 1 || sites.iter().any(|site| in_loop(&project.function(site.caller).body, site.at))
+}
+
+fn is_super_call(project: &Project, site: &CallSite) -> bool {
+    project.function(site.caller).name == "__init__"
 }
 
 fn in_loop(body: &Body, val: Val) -> bool {

@@ -28,6 +28,8 @@ pub enum Reason {
     ClassAttribute,
     /// The class is a descriptor, so one instance serves all.
     Descriptor,
+    /// An attribute is a container that guards itself with a lock.
+    HoldsGuarded,
     /// An attribute is a lock for tasks.
     OwnsLoopLock,
     /// A shared object holds it.
@@ -82,7 +84,7 @@ pub(super) fn find(
     }
     for entry in entries {
         if let (Some((caller, call)), Some(class)) = (entry.site, project.class_of(entry.func)) {
-            if !matches!(entry.kind, EntryKind::Task | EntryKind::Finalizer | EntryKind::Handler) {
+            if !matches!(entry.kind, EntryKind::Task | EntryKind::Handler) {
                 add(class, Reason::HandsOut, project.span(caller, call));
             }
         }
@@ -90,6 +92,7 @@ pub(super) fn find(
     for func in project.function_ids() {
         stores(project, types, func, &mut add);
     }
+    hold_guarded(project, types, &mut found);
     inherit(project, &mut found);
     hold(project, types, &mut found);
     found
@@ -168,6 +171,23 @@ fn instances(types: &TypeMap, func: FuncId, value: crate::body::Val, mut each: i
     }
 }
 
+/// Who keeps things in a container that has a lock of its own expects several threads.
+fn hold_guarded(project: &Project, types: &TypeMap, found: &mut FxHashMap<ClassId, Sharing>) {
+    for (holder, slot) in types.attributes() {
+        for of in types.slot(slot) {
+            let Type::Instance(held) = of else { continue };
+            let guarded = found.get(held).is_some_and(|sharing| sharing.reason == Reason::OwnsLock);
+            let keyed = ["__getitem__", "__setitem__"]
+                .iter()
+                .all(|name| project.method(*held, crate::name::Name::new(name)).is_some());
+            if guarded && keyed {
+                let span = super::class_span(project, *held);
+                found.entry(holder).or_insert(Sharing { reason: Reason::HoldsGuarded, span });
+            }
+        }
+    }
+}
+
 /// A subclass of a shared class is shared, and so is the part of a shared object that its bases define.
 fn inherit(project: &Project, found: &mut FxHashMap<ClassId, Sharing>) {
     let direct: Vec<(ClassId, Sharing)> = {
@@ -190,8 +210,11 @@ fn inherit(project: &Project, found: &mut FxHashMap<ClassId, Sharing>) {
             found.entry(sub).or_insert(*sharing);
             work.extend(&project.class_info(sub).subclasses);
         }
-        for base in project.class_info(*class).mro.iter().skip(1) {
-            found.entry(*base).or_insert(*sharing);
+        // One instance that everybody finds says nothing of other subclasses of its bases.
+        if !matches!(sharing.reason, Reason::Global | Reason::ClassAttribute | Reason::HandsOut) {
+            for base in project.class_info(*class).mro.iter().skip(1) {
+                found.entry(*base).or_insert(*sharing);
+            }
         }
     }
 }

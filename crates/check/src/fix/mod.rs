@@ -7,9 +7,14 @@
 mod guard;
 mod hold;
 mod import;
+mod local;
 mod once;
 mod region;
 mod sheet;
+mod snapshot;
+mod step;
 
 pub use hold::hold_lock;
 pub use once::double_checked;
+pub use snapshot::snapshot;
+pub use step::{one_step, read_once};

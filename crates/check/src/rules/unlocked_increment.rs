@@ -36,6 +36,9 @@ fn update_finding(analysis: &Analysis<'_>, update: &Access) -> Option<Finding> {
         _ => return None,
     };
     let stretch = Stretch { func: update.func, from: from.min(update.val), to: update.act };
+    if analysis.has_locked_twin(update) {
+        return None;
+    }
     let rival = analysis.rival(update.place, stretch, Action::Update, is_write)?;
     let name = analysis.place_name(update);
     let order = vec![
@@ -43,18 +46,7 @@ fn update_finding(analysis: &Analysis<'_>, update: &Access) -> Option<Finding> {
         format!("another thread {}", analysis.doing(rival.access)),
         format!("the first writes `{name}` from what it read: the other's change is lost"),
     ];
-    let evidence = analysis.evidence(stretch, analysis.doing(update), &rival, analysis.guard(update.place), order);
-    Some(
-        Finding::new(
-            &RULE.info,
-            analysis.span(update.func, update.act),
-            format!("`{name}` is read and written back without a lock"),
-        )
-        .on(name)
-        .within(analysis.symbol(update.func))
-        .also(analysis.span(rival.access.func, rival.access.act), "another thread can come in between here")
-        .confidence(rival.confidence)
-        .because(evidence)
-        .with_fix(fix::hold_lock(analysis, update, stretch, "the update")),
-    )
+    let message = format!("`{name}` is read and written back without a lock");
+    let finding = analysis.race(&RULE.info, update, stretch, &rival, message, order);
+    Some(finding.with_fix(fix::hold_lock(analysis, update, stretch, "the update")))
 }

@@ -118,6 +118,8 @@ impl Collector<'_> {
             | Op::StoreCaptured { value, update, .. }
             | Op::StoreLocal { value, update, .. } => {
                 let touch = match read_within(self.project, self.types, func, value, slot) {
+                    // The old value itself is put back.
+                    Some(read) if !update && body.origin(value) == read => Touch::Store(value),
                     Some(read) => Touch::Update(read),
                     None if update => Touch::Update(value),
                     None => Touch::Store(value),
@@ -176,7 +178,10 @@ impl Collector<'_> {
     fn method(&self, func: FuncId, body: &Body, attr: Val, name: Name, val: Val) -> (Touch, Val) {
         let call = self.summaries.consumer(func, attr);
         let Some(call) = call.filter(|call| matches!(body.op(*call), Op::Call { func, .. } if func == attr)) else {
-            return (Touch::Member, attr);
+            // `weakref.ref(x, items.remove)`: called later.
+            let handed_on = call.is_some_and(|call| matches!(body.op(call), Op::Call { .. }));
+            let container = self.types.container(self.project, func, val).is_some();
+            return (if handed_on && container { Touch::Method(name) } else { Touch::Member }, attr);
         };
         let container = self.types.container(self.project, func, val);
         let views = matches!(name.as_str(), "items" | "keys" | "values")

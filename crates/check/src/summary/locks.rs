@@ -220,10 +220,26 @@ impl Finder<'_> {
         }
         for of in known {
             if let Type::Instance(class) = of {
+                if let Some(kind) = self.lock_class(func, val, *class) {
+                    found.extend(slots.iter().map(|slot| (*slot, kind)));
+                    continue;
+                }
                 self.entered_locks(*class, depth, &mut found);
             }
         }
         found
+    }
+
+    /// A class of the project that is a lock: it can be acquired and released, and says so by its name or that of
+    /// what holds it. (A pool of connections can be acquired from, too.)
+    fn lock_class(&self, func: FuncId, val: Val, class: ClassId) -> Option<LockKind> {
+        let acquire = self.project.method(class, Name::new("acquire"))?;
+        self.project.method(class, Name::new("release"))?;
+        let class_name = self.project.class(class).name.as_str().to_ascii_lowercase();
+        let named = class_name.contains("lock") || class_name.contains("mutex")
+            || self.last_name(func, val).is_some_and(|name| says_lock(name.as_str()));
+        let kind = if self.project.function(acquire).is_async { LockKind::EventLoop } else { LockKind::Thread };
+        named.then_some(kind)
     }
 
     fn is_constructor(&self, func: FuncId, target: Val) -> bool {

@@ -6,6 +6,7 @@
 mod accesses;
 mod held;
 mod locks;
+mod stateful;
 
 pub(crate) use locks::{method_call, says_lock};
 
@@ -110,6 +111,8 @@ pub struct Summaries {
     pub accesses: Vec<Access>,
     /// By place: indices into `accesses`.
     pub by_place: FxHashMap<PlaceId, Vec<u32>>,
+    /// Classes of which two instances are not as good as one.
+    pub stateful: rustc_hash::FxHashSet<crate::project::ClassId>,
 }
 
 /// Summarises all functions, callees before callers where it matters.
@@ -121,12 +124,25 @@ pub fn compute(project: &Project, types: &TypeMap, contexts: &Contexts) -> Summa
         functions: project.function_ids().map(|id| with_consumers(project, id)).collect(),
         accesses: Vec::new(),
         by_place: FxHashMap::default(),
+        stateful: rustc_hash::FxHashSet::default(),
     };
     locks::find(project, types, contexts, &mut summaries);
     held::init_only(project, types, contexts, &mut summaries);
+    summaries.stateful = stateful::find(project, types, &summaries);
     held::at_entry(project, contexts, &mut summaries);
     accesses::collect(project, types, contexts, &mut summaries);
     summaries
+}
+
+/// Does a method with this name change a built-in container?
+#[must_use]
+pub fn mutating(method: &str) -> bool {
+    matches!(
+        method,
+        "append" | "appendleft" | "add" | "insert" | "extend" | "extendleft" | "update" | "setdefault" | "pop" | "popleft"
+            | "popitem" | "remove" | "discard" | "clear" | "sort" | "reverse" | "rotate" | "move_to_end"
+            | "difference_update" | "intersection_update" | "symmetric_difference_update" | "subtract"
+    )
 }
 
 fn with_consumers(project: &Project, id: FuncId) -> Function {

@@ -27,6 +27,7 @@ pub(super) fn run(project: &Project) -> TypeMap {
         returns: FxHashMap::default(),
         flags: functions.iter().map(|id| flags(project, *id)).collect(),
         assigned: FxHashSet::default(),
+        by_class: FxHashMap::default(),
         owners: std::cell::RefCell::default(),
     };
     let mut inference = Inference { project, map };
@@ -34,6 +35,9 @@ pub(super) fn run(project: &Project) -> TypeMap {
     functions.iter().for_each(|id| inference.declare(*id));
     for _ in 0..ROUNDS {
         functions.iter().for_each(|id| inference.function(*id));
+    }
+    for (class, slot) in inference.map.attributes() {
+        inference.map.by_class.entry(class).or_default().push(slot);
     }
     inference.map
 }

@@ -167,6 +167,7 @@ pub struct TypeMap {
     returns: FxHashMap<FuncId, u32>,
     flags: Vec<Flags>,
     assigned: FxHashSet<(ClassId, Name)>,
+    by_class: FxHashMap<ClassId, Vec<Slot>>,
     owners: std::cell::RefCell<FxHashMap<(ClassId, Name), ClassId>>,
 }
 
@@ -225,6 +226,15 @@ impl TypeMap {
             .collect();
         found.sort_unstable();
         found.dedup();
+        found
+    }
+
+    /// The attributes that a class and its ancestors assign.
+    #[must_use]
+    pub fn attributes_of(&self, project: &Project, class: ClassId) -> Vec<Slot> {
+        let mro = &project.class_info(class).mro;
+        let mut found: Vec<Slot> = mro.iter().flat_map(|at| self.by_class.get(at).into_iter().flatten().copied()).collect();
+        found.sort_unstable();
         found
     }
 

@@ -1,0 +1,104 @@
+//! Objects that are created where a test finds them missing.
+
+use super::{Analysis, Condition, Stretch, Test};
+use crate::body::{Op, Val};
+use crate::project::FuncId;
+use crate::summary::{Access, Touch};
+use crate::types::{Std, Type};
+
+/// A store that creates what a test found missing.
+#[derive(Clone, Copy)]
+pub struct Creation {
+    /// The test.
+    pub condition: Condition,
+    /// From the read of the test to the store.
+    pub stretch: Stretch,
+    /// What is stored.
+    pub value: Val,
+    /// An item of a container.
+    pub keyed: bool,
+    /// We know that a second construction matters, not only that it may.
+    pub certain: bool,
+}
+
+impl Analysis<'_> {
+    /// Does the access create a shared object that was tested to be missing, and would a second one matter: has it an
+    /// identity or state? An immutable value, computed twice, is the same value.
+    #[must_use]
+    pub fn creation(&self, store: &Access) -> Option<Creation> {
+        let body = self.body(store.func);
+        let (value, keyed) = match (store.touch, body.op(store.act)) {
+            (Touch::Store(value) | Touch::Update(value), Op::StoreAttr { .. } | Op::StoreGlobal { .. } | Op::StoreCaptured { .. }) => {
+                (stored_value(body.op(store.act)).unwrap_or(value), false)
+            }
+            (Touch::ItemStore, Op::StoreItem { value, .. }) => (value, true),
+            _ => return None,
+        };
+        let slot = self.summaries.slot(store.place);
+        let is_missing = |condition: &Condition| {
+            condition.slot == slot && matches!((condition.test, keyed), (Test::Absent, false) | (Test::LacksKey(_), true))
+        };
+        let conditions = self.conditions(store.func, store.act);
+        let (condition, value) = match conditions.into_iter().find(is_missing) {
+            Some(condition) => (condition, value),
+            None => self.or_default(store, value, slot)?,
+        };
+        let certain = self.second_matters(store.func, value)?;
+        let stretch = Stretch { func: store.func, from: condition.read.min(condition.at), to: store.act };
+        Some(Creation { condition, stretch, value, keyed, certain })
+    }
+
+    /// `x = x or Thing()`
+    fn or_default(&self, store: &Access, value: Val, slot: crate::types::Slot) -> Option<(Condition, Val)> {
+        let body = self.body(store.func);
+        let Op::Either(left, right) = body.op(value) else { return None };
+        let reads = self.types.slots_of(self.project, store.func, left).contains(&slot);
+        let condition = Condition { slot, read: left, test: Test::Absent, at: left, through_local: false };
+        reads.then_some((condition, right))
+    }
+
+    /// Would it matter that two threads make this value? `None`: no. `Some(false)`: it may.
+    #[must_use]
+    pub fn second_matters(&self, func: FuncId, value: Val) -> Option<bool> {
+        let body = self.body(func);
+        let value = body.origin(value);
+        if matches!(body.op(value), Op::None | Op::Truth(_) | Op::Scalar | Op::Str(_) | Op::Param(_) | Op::Compare { .. }) {
+            return None;
+        }
+        let types = self.types.of(func, value);
+        let stateful = types.iter().any(|of| match of {
+            Type::Instance(class) => self.summaries.stateful.contains(class),
+            Type::Std(std) => !matches!(std, Std::Logger | Std::WeakRef | Std::Count),
+            Type::Container(_) => self.starts_empty(func, value),
+            _ => false,
+        });
+        if stateful {
+            return Some(true);
+        }
+        let foreign = types.iter().any(|of| matches!(of, Type::Foreign(_)));
+        let unknown_call = types.is_empty() && matches!(body.op(value), Op::Call { .. } | Op::Await(_));
+        let computed = types.iter().any(|of| matches!(of, Type::Container(_)));
+        (foreign || computed || unknown_call).then_some(foreign)
+    }
+
+    /// A container that is empty when it is published is filled afterwards: which of two is filled matters. One that
+    /// was computed first is as good as another.
+    fn starts_empty(&self, func: FuncId, value: Val) -> bool {
+        let body = self.body(func);
+        match body.op(value) {
+            Op::Display(_, args) => args.len == 0,
+            Op::Call { func: target, .. } => {
+                self.types.of(func, target).iter().all(|of| matches!(of, Type::External(_)))
+                    && !self.types.of(func, target).is_empty()
+            }
+            _ => false,
+        }
+    }
+}
+
+fn stored_value(op: Op) -> Option<Val> {
+    match op {
+        Op::StoreAttr { value, .. } | Op::StoreGlobal { value, .. } | Op::StoreCaptured { value, .. } => Some(value),
+        _ => None,
+    }
+}

@@ -1,0 +1,53 @@
+//! How long a step-by-step action lasts: walks through containers, and locked blocks.
+
+use facts::{Action, Lock, LockKind};
+
+use super::{Analysis, Rival, Stretch};
+use crate::body::{BlockKind, Op, Val};
+use crate::summary::{Access, Touch};
+
+impl<'a> Analysis<'a> {
+    /// From the first to the last step of an iteration: the whole loop, comprehension or call.
+    #[must_use]
+    pub fn walk(&self, walk: &Access) -> Stretch {
+        let body = self.body(walk.func);
+        let mut to = walk.act;
+        if let (Touch::Iterate, Op::Iter { .. }) = (walk.touch, body.op(walk.act)) {
+            let looped = body.blocks.iter().find(|block| block.kind == BlockKind::Loop(walk.act));
+            if let Some(block) = looped.filter(|block| block.end > block.first) {
+                to = Val(block.end - 1);
+            }
+        }
+        Stretch { func: walk.func, from: walk.val, to }
+    }
+
+    /// Does the locked block around an access await something between the access and its end, or its start?
+    #[must_use]
+    pub fn region_suspends(&self, access: &Access) -> bool {
+        self.summaries.region_at(access.func, access.act).is_some_and(|held| {
+            let stretch = Stretch { func: access.func, from: Val(held.first), to: Val(held.end.saturating_sub(1)) };
+            self.suspends(stretch)
+        })
+    }
+
+    /// On one event loop, a single step without the lock comes in where a locked block awaits.
+    #[must_use]
+    pub fn rival_of_region(&self, access: &Access, ours: Stretch, action: Action, guard: Lock) -> Option<Rival<'a>> {
+        if guard.kind != LockKind::EventLoop {
+            return None;
+        }
+        let other = self.accesses(access.place).find(|other| {
+            self.summaries.locks_at(other.func, other.act).holds(guard.place) && self.region_suspends(other)
+        })?;
+        let held = self.summaries.region_at(other.func, other.act)?;
+        let whole = Stretch { func: other.func, from: Val(held.first), to: Val(held.end.saturating_sub(1)) };
+        let found = self.rival(access.place, whole, Action::Update, |known| known.func == access.func && known.val == access.val)?;
+        let _ = (ours, action);
+        Some(Rival {
+            access: other,
+            our_group: found.their_group,
+            their_group: found.our_group,
+            confidence: found.confidence,
+        })
+    }
+}

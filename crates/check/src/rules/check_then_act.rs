@@ -1,0 +1,189 @@
+//! See `check_then_act.md` beside this file: it is the documentation and the test.
+
+use facts::{Action, Finding, PlaceId, RuleInfo, Severity};
+
+use super::Rule;
+use crate::analysis::{Analysis, Condition, Rival, Stretch, Test, is_write, removes};
+use crate::body::{Op, Val};
+use crate::fix;
+use crate::project::FuncId;
+use crate::summary::{Access, Touch};
+use crate::types::{Container, Std, Type};
+
+pub(super) static RULE: Rule = Rule {
+    info: RuleInfo {
+        name: "check-then-act",
+        code: "RP202",
+        severity: Severity::Error,
+        summary: "a test of shared state decides what is done, but another thread can change it in between",
+        docs: include_str!("check_then_act.md"),
+        on_by_default: true,
+    },
+    check,
+};
+
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
+    for place in analysis.places() {
+        let mut seen: Vec<FuncId> = Vec::new();
+        for act in analysis.accesses(place).filter(|access| !access.owned) {
+            if seen.contains(&act.func) {
+                continue;
+            }
+            if let Some(finding) = finding(analysis, place, act) {
+                seen.push(act.func);
+                found.push(finding);
+            }
+        }
+    }
+}
+
+fn finding(analysis: &Analysis<'_>, place: PlaceId, act: &Access) -> Option<Finding> {
+    let slot = analysis.summaries.slot(place);
+    let conditions = analysis.conditions(act.func, act.act);
+    for condition in conditions.iter().filter(|condition| condition.slot == slot && condition.read != act.val) {
+        let stretch = Stretch { func: act.func, from: condition.read.min(condition.at), to: act.act };
+        if let Some((rival, harm)) = hazard(analysis, act, condition, stretch) {
+            return Some(report(analysis, act, condition, stretch, &rival, harm));
+        }
+    }
+    None
+}
+
+/// Who can make the test wrong before the act, and what happens then.
+fn hazard<'a>(
+    analysis: &Analysis<'a>,
+    act: &Access,
+    condition: &Condition,
+    stretch: Stretch,
+) -> Option<(Rival<'a>, &'static str)> {
+    let rival = |action, wanted: &dyn Fn(&Access) -> bool| analysis.rival(act.place, stretch, action, wanted);
+    match condition.test {
+        Test::HasKey(key) if needs_key(analysis, act, Some(key)) => {
+            let rival = rival(Action::Read, &|other| takes_keys(analysis, other, act))?;
+            Some((rival, "the key is gone: KeyError, or a change of something that nobody sees any more"))
+        }
+        Test::Present | Test::Compared if needs_item(analysis, act, condition) => {
+            let rival = rival(Action::Read, &|other| takes_keys(analysis, other, act))?;
+            Some((rival, "nothing is left: IndexError, KeyError, or the wrong element"))
+        }
+        Test::Present | Test::Compared | Test::Absent if waits_on_queue(analysis, act) => {
+            let rival = rival(Action::Update, &|other| waits_on_queue(analysis, other))?;
+            Some((rival, "somebody else took the last one: the call waits"))
+        }
+        Test::Compared if adds(analysis, act) && is_limit(analysis, act, condition) => {
+            let rival = rival(Action::Update, &|other| adds(analysis, other))?;
+            Some((rival, "both go on: the limit is exceeded"))
+        }
+        Test::LacksKey(_) if registers(analysis, act) => {
+            let rival = rival(Action::Update, &|other| registers(analysis, other) || takes_keys(analysis, other, act))?;
+            Some((rival, "both go on: one entry replaces the other, or there are two"))
+        }
+        _ => None,
+    }
+}
+
+/// Does the act fail, or change the wrong thing, without the key? (`pop` with a default and `discard` do not.)
+fn needs_key(analysis: &Analysis<'_>, act: &Access, key: Option<Val>) -> bool {
+    let body = analysis.body(act.func);
+    let used = match (act.touch, body.op(act.act)) {
+        (Touch::ItemLoad, Op::Item { key, .. })
+        | (Touch::ItemDelete, Op::DelItem { key, .. })
+        | (Touch::ItemUpdate, Op::StoreItem { key, .. }) => key,
+        (Touch::Method(name), Op::Call { args, .. }) => match (name.as_str(), body.args(args)) {
+            ("pop" | "remove" | "__getitem__" | "index", [key]) => key.value,
+            _ => return false,
+        },
+        _ => return false,
+    };
+    let text = |val: Val| analysis.files.text(analysis.span(act.func, val));
+    key.is_none_or(|key| text(key) == text(used))
+}
+
+/// Does the act fail on an empty container?
+fn needs_item(analysis: &Analysis<'_>, act: &Access, condition: &Condition) -> bool {
+    if condition.through_local || analysis.container(act.place).is_none() {
+        return false;
+    }
+    let body = analysis.body(act.func);
+    match (act.touch, body.op(act.act)) {
+        (Touch::ItemLoad, Op::Item { key, .. }) => {
+            let list = matches!(analysis.container(act.place), Some(Container::List | Container::Deque));
+            list && matches!(body.op(key), Op::Scalar | Op::Other(_))
+        }
+        (Touch::Method(name), Op::Call { args, .. }) => {
+            let bare = body.args(args).is_empty();
+            matches!(name.as_str(), "popleft" | "popitem") || name == "pop" && (bare || matches!(analysis.container(act.place), Some(Container::List)))
+        }
+        _ => false,
+    }
+}
+
+/// Takes keys out, one by one or all at once by a new container.
+fn takes_keys(analysis: &Analysis<'_>, access: &Access, act: &Access) -> bool {
+    let replaced = matches!(access.touch, Touch::Store(_) | Touch::Delete) && analysis.container(act.place).is_some();
+    removes(access) || replaced
+}
+
+fn waits_on_queue(analysis: &Analysis<'_>, access: &Access) -> bool {
+    let is_queue = |of: &Type| analysis.types.std_of(analysis.project, *of) == Some(Std::Queue);
+    let Touch::Method(name) = access.touch else { return false };
+    let body = analysis.body(access.func);
+    let patient = match body.op(access.act) {
+        Op::Call { args, .. } => body.args(args).is_empty(),
+        _ => false,
+    };
+    name == "get" && patient && analysis.types_of(access.place).iter().any(is_queue)
+}
+
+/// Makes the container larger.
+fn adds(analysis: &Analysis<'_>, access: &Access) -> bool {
+    match access.touch {
+        Touch::Method(name) => {
+            matches!(name.as_str(), "append" | "appendleft" | "add" | "insert") && analysis.container(access.place).is_some()
+        }
+        Touch::ItemStore => true,
+        Touch::Update(_) => analysis.container(access.place).is_none(),
+        _ => false,
+    }
+}
+
+/// Is the test one of a size or count against a limit?
+fn is_limit(analysis: &Analysis<'_>, act: &Access, condition: &Condition) -> bool {
+    let body = analysis.body(act.func);
+    let ordered = matches!(body.op(condition.at), Op::Compare { how: crate::body::Compare::Order, .. });
+    let counts = analysis.container(act.place).is_some() || matches!(act.touch, Touch::Update(_));
+    ordered && counts
+}
+
+/// Enters something under a key that was missing, where two entries are not the same as one.
+fn registers(analysis: &Analysis<'_>, access: &Access) -> bool {
+    match access.touch {
+        Touch::ItemStore => analysis.creation(access).is_some_and(|creation| creation.certain),
+        Touch::Method(name) => name == "append" && analysis.container(access.place) == Some(Container::List) && !is_write_once(access),
+        _ => false,
+    }
+}
+
+fn is_write_once(access: &Access) -> bool {
+    !is_write(access)
+}
+
+fn report(
+    analysis: &Analysis<'_>,
+    act: &Access,
+    condition: &Condition,
+    stretch: Stretch,
+    rival: &Rival<'_>,
+    harm: &str,
+) -> Finding {
+    let name = analysis.place_name(act);
+    let order = vec![
+        format!("one thread tests `{name}`"),
+        format!("another thread {}", analysis.doing(rival.access)),
+        format!("the first {}; {harm}", analysis.doing(act)),
+    ];
+    let message = format!("`{name}` is tested and then acted upon, but another thread can change it in between");
+    let finding = analysis.race(&RULE.info, act, stretch, rival, message, order);
+    let finding = finding.also(analysis.span(act.func, condition.at), "tested here");
+    finding.with_fix(fix::one_step(analysis, act, condition, stretch))
+}

@@ -1,0 +1,107 @@
+//! See `unguarded_collection.md` beside this file: it is the documentation and the test.
+
+use facts::{Action, Finding, PlaceId, RuleInfo, Severity};
+
+use super::Rule;
+use crate::analysis::{Analysis, Stretch, is_write, removes, resizes};
+use crate::fix;
+use crate::project::FuncId;
+use crate::summary::{Access, Touch};
+use crate::types::Container;
+
+pub(super) static RULE: Rule = Rule {
+    info: RuleInfo {
+        name: "unguarded-collection",
+        code: "RP204",
+        severity: Severity::Error,
+        summary: "a shared collection is read in several steps while another thread changes it",
+        docs: include_str!("unguarded_collection.md"),
+        on_by_default: true,
+    },
+    check,
+};
+
+fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
+    for place in analysis.places().filter(|place| analysis.container(*place).is_some()) {
+        let mut seen: Vec<FuncId> = Vec::new();
+        for access in analysis.accesses(place).filter(|access| !access.owned) {
+            if seen.contains(&access.func) {
+                continue;
+            }
+            let finding = match analysis.runtime.container_steps_are_atomic() {
+                true => walk_finding(analysis, place, access),
+                false => bare_finding(analysis, access),
+            };
+            if let Some(finding) = finding {
+                seen.push(access.func);
+                found.push(finding);
+            }
+        }
+    }
+}
+
+/// A walk through the container, step by step.
+fn walk_finding(analysis: &Analysis<'_>, place: PlaceId, walk: &Access) -> Option<Finding> {
+    if walk.touch != Touch::Iterate {
+        return None;
+    }
+    let mut stretch = analysis.walk(walk);
+    // A list that only grows at its end is walked safely; not so one that is asked twice for one answer.
+    let only_grows = |other: &Access| match other.touch {
+        Touch::Method(name) => matches!(name.as_str(), "append" | "extend"),
+        _ => false,
+    };
+    let again = analysis.accesses(place).filter(|other| other.func == walk.func && other.act > walk.act).find(|other| {
+        matches!(other.touch, Touch::Len | Touch::Iterate | Touch::ItemLoad) && same_statement(analysis, walk, other)
+    });
+    if let Some(again) = again {
+        stretch.to = again.act;
+    }
+    let is_list = analysis.container(place) == Some(Container::List);
+    let disturbs = |other: &Access| match is_list {
+        true => again.is_some() && resizes(other) || removes(other) || resizes(other) && !only_grows(other),
+        false => resizes(other),
+    };
+    let rival = analysis.rival(place, stretch, Action::Read, disturbs)?;
+    let name = analysis.place_name(walk);
+    let order = vec![
+        format!("one thread is in the middle of `{name}`"),
+        format!("another thread {}", analysis.doing(rival.access)),
+        "the first skips an element, sees one twice, or fails".to_owned(),
+    ];
+    let message = format!("`{name}` is read in several steps while another thread changes it");
+    let finding = analysis.race(&RULE.info, walk, stretch, &rival, message, order);
+    Some(finding.with_fix(fix::snapshot(analysis, walk, stretch)))
+}
+
+/// Where single steps are not atomic, every access needs the lock.
+fn bare_finding(analysis: &Analysis<'_>, access: &Access) -> Option<Finding> {
+    if matches!(access.touch, Touch::Load | Touch::Store(_) | Touch::Escape | Touch::Member) {
+        return None;
+    }
+    let stretch = Stretch { func: access.func, from: access.val, to: access.act };
+    let action = if is_write(access) { Action::Write } else { Action::Read };
+    let in_place = |other: &Access| is_write(other) && !matches!(other.touch, Touch::Store(_) | Touch::Delete);
+    let rival = analysis.rival(access.place, stretch, action, in_place)?;
+    let name = analysis.place_name(access);
+    let order = vec![
+        format!("one thread is inside an operation on `{name}`"),
+        format!("another thread {}", analysis.doing(rival.access)),
+        format!("on {} nothing keeps the two apart: the container is corrupted", analysis.runtime),
+    ];
+    let message = format!("`{name}` is used without a lock, and `{}` has no locks in its containers", analysis.runtime);
+    let finding = analysis.race(&RULE.info, access, stretch, &rival, message, order);
+    Some(finding.with_fix(fix::hold_lock(analysis, access, stretch, "the access")))
+}
+
+/// Do two accesses belong to one statement?
+fn same_statement(analysis: &Analysis<'_>, first: &Access, second: &Access) -> bool {
+    let root = |access: &Access| {
+        let mut at = access.act;
+        while let Some(user) = analysis.summaries.consumer(access.func, at) {
+            at = user;
+        }
+        at
+    };
+    root(first) == root(second)
+}

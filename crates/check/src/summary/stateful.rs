@@ -1,0 +1,86 @@
+//! Classes whose instances have state: something changes after the object is made, or it holds what has an identity.
+
+use rustc_hash::FxHashSet;
+
+use super::Summaries;
+use crate::body::{Body, Op, Val};
+use crate::project::{ClassId, FuncId, Project};
+use crate::types::{Std, Type, TypeMap, plain_base};
+
+/// The classes of which two instances are not as good as one.
+pub(super) fn find(project: &Project, types: &TypeMap, summaries: &Summaries) -> FxHashSet<ClassId> {
+    let mut found = FxHashSet::default();
+    for func in project.function_ids() {
+        changes(project, types, summaries, func, &mut found);
+    }
+    for class in project.class_ids() {
+        let keeps = types.attributes_of(project, class).into_iter().any(|slot| {
+            types.slot(slot).iter().any(|of| match of {
+                Type::Std(std) => !matches!(std, Std::Logger | Std::ContextVar | Std::WeakRef),
+                Type::Foreign(_) => true,
+                _ => false,
+            })
+        });
+        let inherits = project.external_ancestors(class).any(|base| base.as_str() != "object" && !harmless(base.as_str()));
+        if keeps || inherits {
+            found.insert(class);
+        }
+    }
+    // A class is stateful if an ancestor is.
+    let all: Vec<ClassId> = project.class_ids().collect();
+    for class in all {
+        if project.class_info(class).mro.iter().any(|base| found.contains(base)) {
+            found.insert(class);
+        }
+    }
+    found
+}
+
+fn harmless(base: &str) -> bool {
+    plain_base(base)
+        || matches!(base.rsplit('.').next(), Some("Generic" | "Protocol" | "ABC" | "ABCMeta" | "Exception" | "type"))
+}
+
+fn changes(project: &Project, types: &TypeMap, summaries: &Summaries, func: FuncId, found: &mut FxHashSet<ClassId>) {
+    let body = &project.function(func).body;
+    for val in body.vals() {
+        let base = match body.op(val) {
+            Op::StoreAttr { base, .. } | Op::DelAttr { base, .. } => Some(base),
+            Op::StoreItem { base, .. } | Op::DelItem { base, .. } => attr_base(body, base),
+            Op::Call { .. } => match super::method_call(body, val) {
+                Some((receiver, name)) if crate::summary::mutating(name) => attr_base(body, receiver),
+                _ => None,
+            },
+            _ => None,
+        };
+        let Some(base) = base else { continue };
+        if makes(project, types, summaries, func, body, base) {
+            continue;
+        }
+        for of in types.of(func, base) {
+            if let Type::Instance(class) = of {
+                found.insert(*class);
+            }
+        }
+    }
+}
+
+fn attr_base(body: &Body, val: Val) -> Option<Val> {
+    match body.op(val) {
+        Op::Attr { base, .. } => Some(base),
+        _ => None,
+    }
+}
+
+/// Is the object still being made here?
+fn makes(project: &Project, types: &TypeMap, summaries: &Summaries, func: FuncId, body: &Body, base: Val) -> bool {
+    let origin = body.origin(base);
+    match body.op(origin) {
+        Op::Param(0) => summaries.function(func).init_only,
+        Op::Call { func: target, .. } => {
+            types.of(func, target).iter().any(|of| matches!(of, Type::Class(_)))
+                || matches!(body.op(target), Op::Attr { name, .. } if name == "__new__")
+        }
+        _ => project.function(func).name == "__new__",
+    }
+}
