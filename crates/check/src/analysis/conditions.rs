@@ -58,7 +58,7 @@ impl Analysis<'_> {
     }
 
     /// Takes a test apart: `not`, `and` where it holds, `or` where it does not.
-    fn atoms(&self, func: FuncId, test: Val, holds: bool, found: &mut Vec<Condition>) {
+    pub(super) fn atoms(&self, func: FuncId, test: Val, holds: bool, found: &mut Vec<Condition>) {
         let body = self.body(func);
         let mut work = vec![(test, holds)];
         while let Some((at, holds)) = work.pop() {

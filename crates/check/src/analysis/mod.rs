@@ -8,6 +8,10 @@ mod conditions;
 mod creations;
 mod ordering;
 mod walks;
+mod objects;
+mod per_call;
+mod readiness;
+mod saved;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
@@ -23,6 +27,8 @@ use crate::types::{Container, Slot, Type, TypeMap};
 pub use conditions::{Condition, Test};
 pub use creations::Creation;
 pub use ordering::is_explicit;
+pub use objects::Made;
+pub use saved::{State, Swap};
 
 /// What rules read.
 pub struct Analysis<'a> {

@@ -88,12 +88,6 @@ fn doing(analysis: &Analysis<'_>, access: &Access) -> String {
 }
 
 impl Analysis<'_> {
-    /// Is the attribute made by the class body or through the class?
-    #[must_use]
-    pub fn is_class_attribute(&self, slot: Slot) -> bool {
-        is_class_attribute(self, slot)
-    }
-
     /// What an access does, as "reads `self.x`".
     #[must_use]
     pub fn doing(&self, access: &Access) -> String {

@@ -9,12 +9,14 @@ mod hold;
 mod import;
 mod local;
 mod once;
+mod publish;
 mod region;
 mod sheet;
 mod snapshot;
 mod step;
 
 pub use hold::hold_lock;
-pub use once::double_checked;
+pub use once::{double_checked, recheck};
+pub use publish::publish_last;
 pub use snapshot::snapshot;
 pub use step::{one_step, read_once};

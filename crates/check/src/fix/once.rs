@@ -1,16 +1,14 @@
 //! Creates shared objects once: double-checked locking, and publication after the object is ready.
 
-use std::ops::Range;
-
 use facts::{Fix, Safety};
 
 use super::guard::{self, Guard};
 use super::hold;
+use super::publish::Publication;
 use super::region::Region;
 use super::sheet::{Line, Sheet, Wrap};
 use crate::analysis::{Analysis, Condition, Stretch};
 use crate::body::{BlockKind, Op, Val};
-use crate::name::Name;
 use crate::project::FuncId;
 use crate::source::outline::{Kind, Role};
 use crate::summary::Access;
@@ -52,6 +50,73 @@ pub fn double_checked(
     } else {
         creation.first_wins(&guard)
     }
+}
+
+/// Tests again under a lock that is there already.
+#[must_use]
+pub fn recheck(analysis: &Analysis<'_>, store: &Access, condition: &Condition) -> Option<Fix> {
+    let sheet = Sheet::of(analysis, analysis.project.file_of(store.func))?;
+    let (outline, body) = (sheet.outline, analysis.body(store.func));
+    let stored = outline.at(body.node(store.act).start)?;
+    let locked = outline.around(stored).find(|idx| outline.statements[*idx].kind == Kind::With)?;
+    let statements = &outline.suites[*outline.parts[locked].first()?].statements;
+    let (first, mut last) = (*statements.first()?, *statements.last()?);
+    let tested = outline.at(body.node(condition.at).start)?;
+    let mut lines: Vec<String> = read_again(analysis, sheet, store.func, condition)?.into_iter().collect();
+    let mut opens = false;
+    if sheet.start(tested) >= sheet.start(locked) {
+        // Only the local is tested again.
+        lines.first()?;
+    } else if outline.statements[tested].kind == Kind::If {
+        let inside = outline.around(locked).find(|idx| outline.suites[outline.statements[*idx].suite].owner == Some(tested));
+        let (_, again, is_block) = match inside {
+            Some(inside) => under_test(sheet, store.func, inside)?,
+            None => after_exit(sheet, store.func, tested, locked)?,
+        };
+        lines.extend(again);
+        opens = is_block;
+    } else {
+        lines.extend(tried_again(analysis, sheet, store.func, condition, tested)?);
+    }
+    if opens && outline.statements[last].kind == Kind::Leave {
+        // What is returned must be there for both.
+        let returned = sheet.statement(last).strip_prefix("return")?.trim();
+        let shared = analysis.place_name(store);
+        let before = outline.statements[last].at.checked_sub(1)?;
+        if returned != shared && !returned.starts_with(&format!("{shared}[")) {
+            return None;
+        }
+        last = statements[before];
+    }
+    let base = sheet.indent(sheet.start(tested));
+    let heads = lines.iter().map(|line| (0, line.strip_prefix(base).unwrap_or(line).to_owned())).collect();
+    let mut wrap = Wrap::under(first, last, String::new());
+    wrap.heads = heads;
+    wrap.depth = usize::from(opens);
+    let lock = sheet.slice(outline.suites[outline.parts[locked][0]].head_start, outline.suites[outline.parts[locked][0]].head_end);
+    let lock = lock.trim_start_matches("async ").trim_start_matches("with ").trim_end_matches(':').trim();
+    Some(Fix { safety: Safety::Safe, title: format!("test again under `{lock}`"), edits: vec![sheet.wrap(&wrap)?] })
+}
+
+/// `try: return d[k]`, `except KeyError: pass`: the same test, without the exception.
+fn tried_again(
+    analysis: &Analysis<'_>,
+    sheet: Sheet<'_>,
+    func: FuncId,
+    condition: &Condition,
+    tested: usize,
+) -> Option<Vec<String>> {
+    let body = analysis.body(func);
+    let (Op::Item { base, key }, Kind::Leave) = (body.op(condition.at), sheet.outline.statements[tested].kind) else {
+        return None;
+    };
+    let text = |val| analysis.files.text(analysis.span(func, val));
+    let whole = sheet.statement(tested);
+    if whole.contains('\n') {
+        return None;
+    }
+    let unit = sheet.unit(tested);
+    Some(vec![format!("if {} in {}:", text(key), text(base)), format!("{unit}{whole}")])
 }
 
 fn creation<'a>(
@@ -156,8 +221,8 @@ fn after_exit(sheet: Sheet<'_>, func: FuncId, tested: usize, stored: usize) -> O
 }
 
 impl Creation<'_> {
-    fn body(&self) -> &crate::body::Body {
-        self.analysis.body(self.store.func)
+    fn publication(&self) -> Publication<'_> {
+        Publication { analysis: self.analysis, sheet: self.sheet, store: self.store, region: self.region }
     }
 
     /// `with lock:`, the test again, the same statements.
@@ -186,134 +251,41 @@ impl Creation<'_> {
     /// Where the object is used between its publication and the end of the statements, it is made in a local and
     /// published at the end; `None` where that cannot be done.
     fn publish_last(&self, wrap: &mut Wrap) -> Option<()> {
-        let (analysis, store) = (self.analysis, self.store);
-        let nodes = self.region.nodes(analysis, self.sheet);
-        let uses = self.uses(store.act.0 + 1..nodes.end);
-        let only_returned = uses.iter().all(|read| {
-            let user = analysis.summaries.consumer(store.func, *read);
-            user.is_some_and(|user| matches!(self.body().op(user), Op::Return(_)))
-        });
-        let rest = guard::reached(analysis, store.func, store.act.0 + 1..nodes.end);
-        if analysis.accesses(store.place).any(|access| rest.contains(&access.func)) {
+        let publication = self.publication();
+        let uses = publication.uses();
+        let returned = |read: &Val| {
+            let user = self.analysis.summaries.consumer(self.store.func, *read);
+            user.is_some_and(|user| matches!(self.analysis.body(self.store.func).op(user), Op::Return(_)))
+        };
+        if publication.is_seen_by_others() {
             return None;
         }
-        if only_returned {
+        if uses.iter().all(returned) {
             return Some(());
         }
-        let (local, publication) = self.in_local(wrap, &uses)?;
-        let _ = local;
-        let last = &self.sheet.outline.statements[self.region.last];
-        if last.kind == Kind::Leave {
-            let suite = &self.sheet.outline.suites[last.suite];
-            let before = suite.statements.get(last.at.checked_sub(1)?)?;
-            let at = self.sheet.end(*before);
-            let unit = self.sheet.unit(self.region.first).repeat(wrap.depth);
-            let indent = self.sheet.indent(self.sheet.start(self.region.first));
-            let _ = (at, unit, indent);
-            return None;
-        }
-        wrap.tails.push((wrap.depth, publication));
-        Some(())
-    }
-
-    /// Reads of the place among some nodes.
-    fn uses(&self, nodes: Range<u32>) -> Vec<Val> {
-        let slot = self.analysis.summaries.slot(self.store.place);
-        let body = self.body();
-        let reads = nodes.map(Val).filter(|val| {
-            matches!(body.op(*val), Op::Attr { .. } | Op::Global(_) | Op::Captured(..))
-                && self.analysis.types.slots_of(self.analysis.project, self.store.func, *val).contains(&slot)
-        });
-        reads.collect()
-    }
-
-    /// Puts what is stored into a local instead, and gives its name and the line that publishes it.
-    fn in_local(&self, wrap: &mut Wrap, uses: &[Val]) -> Option<(String, String)> {
-        let (sheet, body, func) = (self.sheet, self.body(), self.store.func);
-        let statement = sheet.outline.at(body.node(self.store.act).start)?;
-        let (value, target) = match (sheet.outline.statements[statement].kind, body.op(self.store.act)) {
-            (Kind::Assign(Some(value)), Op::StoreGlobal { .. } | Op::StoreAttr { .. }) => {
-                let node = body.node(self.store.act);
-                (value, sheet.slice(node.start, node.end).to_owned())
-            }
-            (Kind::Assign(Some(value)), Op::StoreItem { value: of, .. }) if matches!(body.op(of), Op::Local(_)) => {
-                let node = body.node(self.store.act);
-                (value, sheet.slice(node.start, node.end).to_owned())
-            }
-            _ => return None,
-        };
-        let stored = sheet.slice(value.0, value.1);
-        if let Op::Local(local) = body.op(value_of(body.op(self.store.act))?) {
-            // It is in a local already: the publication moves.
-            if uses.is_empty() || matches!(body.op(self.store.act), Op::StoreGlobal { .. } | Op::StoreAttr { .. }) {
-                wrap.dropped = Some(statement);
-                replace(sheet, body, uses, stored, wrap);
-                return Some((body.locals[local.0 as usize].to_string(), format!("{target} = {stored}")));
-            }
-            return None;
-        }
-        let name = self.local_name(func)?;
-        wrap.inner.push((sheet.start(statement), value.0, format!("{name} = ")));
-        replace(sheet, body, uses, &name, wrap);
-        Some((name.clone(), format!("{target} = {name}")))
-    }
-
-    fn local_name(&self, func: FuncId) -> Option<String> {
-        let slot = self.analysis.summaries.slot(self.store.place);
-        let stem = guard::stem(guard::slot_name(self.analysis, slot).as_str());
-        let module = self.analysis.project.module_of(func);
-        let names = [stem.clone(), format!("new_{stem}"), format!("made_{stem}")];
-        names.into_iter().find(|name| {
-            let name = Name::new(name);
-            let globals = &self.analysis.project.globals[module.0 as usize];
-            !self.body().locals.contains(&name) && !globals.contains_key(&name) && !is_keyword(name.as_str())
-        })
+        let line = publication.in_local(wrap, &uses)?;
+        publication.at_end(wrap, line)
     }
 
     /// Made and made ready outside of the lock, then published under it, unless somebody was faster.
     fn first_wins(&self, guard: &Guard) -> Option<Fix> {
-        let (analysis, sheet, body) = (self.analysis, self.sheet, self.body());
-        let nodes = self.region.nodes(analysis, sheet);
-        let uses = self.uses(self.store.act.0 + 1..nodes.end);
+        let sheet = self.sheet;
+        let publication = self.publication();
         let mut wrap = self.wrap(guard);
         wrap.heads.clear();
         wrap.depth = 0;
-        let is_item = matches!(body.op(self.store.act), Op::StoreItem { .. });
-        if is_item && !uses.is_empty() {
+        if sheet.outline.statements[self.region.last].kind == Kind::Leave || publication.is_seen_by_others() {
             return None;
         }
-        let (_, publication) = self.in_local(&mut wrap, &uses)?;
-        if sheet.outline.statements[self.region.last].kind == Kind::Leave {
-            return None;
-        }
+        let line = publication.in_local(&mut wrap, &publication.uses())?;
         wrap.tails.push((0, format!("with {}:", guard.text)));
         wrap.tails.extend(self.lines());
-        wrap.tails.push((1 + usize::from(self.opens), publication));
+        wrap.tails.push((1 + usize::from(self.opens), line));
         let mut edits = vec![sheet.wrap(&wrap)?];
         edits.extend(guard.edits.iter().cloned());
         let title = format!("make it first, then assign it under `{}` unless another was faster", guard.text);
         Some(Fix { safety: Safety::Unsafe, title, edits })
     }
-}
-
-fn replace(sheet: Sheet<'_>, body: &crate::body::Body, uses: &[Val], name: &str, wrap: &mut Wrap) {
-    let _ = sheet;
-    wrap.inner.extend(uses.iter().map(|read| (body.node(*read).start, body.node(*read).end, name.to_owned())));
-    wrap.inner.sort();
-    wrap.inner.dedup();
-}
-
-fn value_of(op: Op) -> Option<Val> {
-    match op {
-        Op::StoreGlobal { value, .. } | Op::StoreAttr { value, .. } | Op::StoreItem { value, .. } => Some(value),
-        _ => None,
-    }
-}
-
-fn is_keyword(name: &str) -> bool {
-    const WORDS: &str = " and as assert async await break class continue def del elif else except finally for from \
-        global if import in is lambda nonlocal not or pass raise return try while with yield none true false ";
-    WORDS.contains(&format!(" {name} "))
 }
 
 fn title(guard: &Guard) -> String {

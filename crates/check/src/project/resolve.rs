@@ -94,7 +94,10 @@ impl Project {
         self.modules[module.0 as usize].imports.iter().filter(|import| import.member == Some(star)).find_map(|import| {
             let source = self.find_module(module, import.module, import.level)?;
             let known = self.globals[source.0 as usize].contains_key(&name);
-            known.then(|| self.lookup_hops(source, name, hops + 1))
+            if known {
+                return Some(self.lookup_hops(source, name, hops + 1));
+            }
+            self.star_imported(source, name, hops + 1)
         })
     }
 

@@ -11,7 +11,10 @@ mod await_split_init;
 mod check_then_act;
 mod inconsistent_guard;
 mod iteration_during_mutation;
+mod missing_recheck;
 mod nulled_while_used;
+mod publish_before_init;
+mod save_and_restore;
 mod unguarded_collection;
 mod unlocked_increment;
 mod unlocked_lazy_init;
@@ -28,6 +31,8 @@ pub struct Rule {
 #[rustfmt::skip] // a line each, so that a new rule is one line
 pub static RULES: &[&Rule] = &[
     &unlocked_lazy_init::RULE,
+    &publish_before_init::RULE,
+    &missing_recheck::RULE,
     &await_split_init::RULE,
     &unlocked_increment::RULE,
     &check_then_act::RULE,
@@ -35,6 +40,7 @@ pub static RULES: &[&Rule] = &[
     &unguarded_collection::RULE,
     &iteration_during_mutation::RULE,
     &inconsistent_guard::RULE,
+    &save_and_restore::RULE,
 ];
 
 /// Raised when a rule panics: a bug of ours that must not hide the other rules.

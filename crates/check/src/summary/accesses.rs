@@ -7,7 +7,7 @@ use crate::body::{Body, Compare, FunctionKind, Op, Val};
 use crate::contexts::Contexts;
 use crate::name::Name;
 use crate::project::{FuncId, Project};
-use crate::types::{Container, Slot, Type, TypeMap};
+use crate::types::{Container, Slot, Std, Type, TypeMap};
 
 struct Collector<'a> {
     project: &'a Project,
@@ -65,6 +65,10 @@ impl Collector<'_> {
         match slot {
             Slot::Attr(class, name) => {
                 if self.project.method(class, name).is_some() && !self.types.has_attr(self.project, class, name) {
+                    return false;
+                }
+                // Each thread sees attributes of its own.
+                if self.types.std_of(self.project, Type::Instance(class)) == Some(Std::ThreadLocal) {
                     return false;
                 }
                 self.contexts.sharing(class).is_some() || self.on_class(func, val)

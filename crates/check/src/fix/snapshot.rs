@@ -1,0 +1,85 @@
+//! Copies a container in one step, and works on the copy.
+
+use facts::{Edit, Fix, Safety};
+
+use super::{hold, local};
+use super::sheet::Sheet;
+use crate::analysis::{Analysis, Stretch};
+use crate::body::{Op, Val};
+use crate::summary::{Access, Touch};
+use crate::types::Container;
+
+/// Walks through a copy of a container, where copying it is one step (safe); else under a lock.
+#[must_use]
+pub fn snapshot(analysis: &Analysis<'_>, walk: &Access, stretch: Stretch) -> Option<Fix> {
+    let atomic = analysis.runtime.snapshots_are_atomic();
+    let copied = atomic.then(|| copied(analysis, walk)).flatten();
+    copied.or_else(|| hold::hold_lock(analysis, walk, stretch, "the walk"))
+}
+
+fn copied(analysis: &Analysis<'_>, walk: &Access) -> Option<Fix> {
+    let sheet = Sheet::of(analysis, analysis.project.file_of(walk.func))?;
+    let container = analysis.container(walk.place)?;
+    if matches!(container, Container::WeakSet | Container::WeakDict) {
+        return None;
+    }
+    let node = analysis.body(walk.func).node(walk.val);
+    let bytes = match local::statement_of(sheet, node.start) {
+        Some(statement) => {
+            let outline = sheet.outline;
+            let head_end = outline.parts[statement].first().map(|part| outline.suites[*part].head_end);
+            sheet.start(statement)..head_end.unwrap_or(sheet.end(statement))
+        }
+        None => node.start..node.end,
+    };
+    let slot = analysis.summaries.slot(walk.place);
+    let reads = local::reads(analysis, walk.func, slot, bytes);
+    let edits = if reads.len() > 1 && !walk.aliased {
+        read_once(analysis, sheet, walk, &reads)?
+    } else {
+        in_place(analysis, sheet, walk, container)?
+    };
+    let name = analysis.place_name(walk);
+    let what = if walk.touch == Touch::Iterate { "go through" } else { "use" };
+    Some(Fix { safety: Safety::Safe, title: format!("{what} a copy of `{name}`"), edits })
+}
+
+/// `for x in d.items()` -> `for x in list(d.items())`
+fn in_place(analysis: &Analysis<'_>, sheet: Sheet<'_>, walk: &Access, container: Container) -> Option<Vec<Edit>> {
+    let body = analysis.body(walk.func);
+    let whole = viewed(analysis, walk);
+    let node = body.node(whole);
+    let is_view = whole != walk.val;
+    let deep = analysis.external_callee(walk.func, walk.act).is_some_and(|name| name == "copy.deepcopy");
+    if container == Container::Deque || deep {
+        return (!is_view).then(|| vec![sheet.edit(node.end, node.end, ".copy()")]);
+    }
+    Some(vec![sheet.edit(node.start, node.start, "list("), sheet.edit(node.end, node.end, ")")])
+}
+
+/// The place, or the view of it: `d.items()`.
+fn viewed(analysis: &Analysis<'_>, walk: &Access) -> Val {
+    let body = analysis.body(walk.func);
+    let consumer = |val| analysis.summaries.consumer(walk.func, val);
+    let Some(attr) = consumer(walk.val) else { return walk.val };
+    match (body.op(attr), consumer(attr)) {
+        (Op::Attr { name, .. }, Some(call)) if matches!(name.as_str(), "items" | "keys" | "values") => call,
+        _ => walk.val,
+    }
+}
+
+/// Several reads in one statement see one copy.
+fn read_once(analysis: &Analysis<'_>, sheet: Sheet<'_>, walk: &Access, reads: &[Val]) -> Option<Vec<Edit>> {
+    let body = analysis.body(walk.func);
+    let node = body.node(walk.val);
+    let statement = local::statement_of(sheet, node.start)?;
+    let text = sheet.slice(node.start, node.end);
+    if !local::is_plain(text) || !sheet.starts_line(sheet.start(statement)) {
+        return None;
+    }
+    let slot = analysis.summaries.slot(walk.place);
+    let name = local::name_for(analysis, walk.func, slot, &["copy", "now"])?;
+    let mut edits = local::replaced(analysis, sheet, walk.func, reads, &name);
+    edits.push(sheet.line_before(statement, &format!("{name} = {text}.copy()"))?);
+    Some(edits)
+}
