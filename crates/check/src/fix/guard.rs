@@ -8,6 +8,7 @@ use super::import;
 use super::sheet::Sheet;
 use crate::analysis::Analysis;
 use crate::body::{BlockKind, FuncIdx, FunctionKind, Op, Val};
+use crate::contexts::EntryKind;
 use crate::name::Name;
 use crate::project::{ClassId, FuncId, Symbol};
 use crate::source::outline::{Kind, Role};
@@ -25,17 +26,25 @@ pub(super) struct Guard {
     pub(super) place: Option<PlaceId>,
     /// What makes it.
     pub(super) edits: Vec<Edit>,
+    /// A lock of the event loop, in a coroutine.
+    pub(super) is_async: bool,
 }
 
 /// The lock that most accesses to the place hold.
 pub(super) fn voted(analysis: &Analysis<'_>, access: &Access) -> Option<Guard> {
     let lock = analysis.guard(access.place)?.lock;
-    if lock.kind != LockKind::Thread {
+    let is_async = lock.kind == LockKind::EventLoop;
+    if is_async && !analysis.project.function(access.func).is_async {
         return None;
     }
     let slot = analysis.summaries.slot(lock.place);
     let text = written(analysis, access, slot)?;
-    Some(Guard { text, slot, place: Some(lock.place), edits: Vec::new() })
+    Some(Guard { text, slot, place: Some(lock.place), edits: Vec::new(), is_async })
+}
+
+/// Do most accesses hold a lock of the event loop? Then a thread lock beside it is not what is wanted.
+pub(super) fn is_on_loop(analysis: &Analysis<'_>, place: PlaceId) -> bool {
+    analysis.guard(place).is_some_and(|guard| guard.lock.kind == LockKind::EventLoop)
 }
 
 /// A lock that some other access to the place holds, the most common one.
@@ -55,7 +64,7 @@ pub(super) fn seen(analysis: &Analysis<'_>, access: &Access) -> Option<Guard> {
     let (place, _) = counts.into_iter().max_by_key(|(place, n)| (*n, std::cmp::Reverse(*place)))?;
     let slot = analysis.summaries.slot(place);
     let text = written(analysis, access, slot)?;
-    Some(Guard { text, slot, place: Some(place), edits: Vec::new() })
+    Some(Guard { text, slot, place: Some(place), edits: Vec::new(), is_async: false })
 }
 
 /// The one lock of the object or module that has a name for all of its state.
@@ -86,7 +95,7 @@ fn existing(analysis: &Analysis<'_>, access: &Access, name: Name) -> Option<Guar
         return None;
     }
     let text = written(analysis, access, slot)?;
-    Some(Guard { text, slot, place: analysis.summaries.places.get(&slot).copied(), edits: Vec::new() })
+    Some(Guard { text, slot, place: analysis.summaries.places.get(&slot).copied(), edits: Vec::new(), is_async: false })
 }
 
 fn is_thread_lock(analysis: &Analysis<'_>, slot: Slot) -> bool {
@@ -107,7 +116,8 @@ pub(super) fn own(analysis: &Analysis<'_>, sheet: Sheet<'_>, access: &Access) ->
             return Some(guard);
         }
         if !is_taken(analysis, slot, access.func, name) {
-            let edits = made(analysis, sheet, slot, name)?;
+            let class = if interrupts(analysis, access.place) { "RLock" } else { "Lock" };
+            let edits = made(analysis, sheet, slot, name, class)?;
             let text = written_beside(analysis, access, slot, name)?;
             let slot = match slot {
                 Slot::Global(module, _) => Slot::Global(module, name),
@@ -115,7 +125,7 @@ pub(super) fn own(analysis: &Analysis<'_>, sheet: Sheet<'_>, access: &Access) ->
                 // The new local has no number yet; it is never looked up.
                 Slot::Local(..) => slot,
             };
-            return Some(Guard { text, slot, place: None, edits });
+            return Some(Guard { text, slot, place: None, edits, is_async: false });
         }
     }
     None
@@ -278,7 +288,7 @@ fn base<'a>(analysis: &Analysis<'a>, access: &Access) -> Option<(Val, &'a str)> 
 }
 
 /// The edits that make a lock beside a place.
-fn made(analysis: &Analysis<'_>, sheet: Sheet<'_>, slot: Slot, name: Name) -> Option<Vec<Edit>> {
+fn made(analysis: &Analysis<'_>, sheet: Sheet<'_>, slot: Slot, name: Name, lock: &str) -> Option<Vec<Edit>> {
     match slot {
         Slot::Global(module, global) => {
             if analysis.project.modules[module.0 as usize].file != sheet.file {
@@ -289,14 +299,14 @@ fn made(analysis: &Analysis<'_>, sheet: Sheet<'_>, slot: Slot, name: Name) -> Op
                 matches!(op, Op::StoreGlobal { name, .. } | Op::Declare { base: None, name } if name == global)
             });
             let at = at.or_else(|| after_imports(sheet))?;
-            place_line(analysis, sheet, code, at, &format!("{name} = "))
+            place_line(analysis, sheet, code, at, &format!("{name} = "), lock)
         }
-        Slot::Attr(class, attribute) => in_class(analysis, sheet, class, attribute, name),
+        Slot::Attr(class, attribute) => in_class(analysis, sheet, class, attribute, name, lock),
         Slot::Local(owner, local) => {
             let at = first_store(analysis, sheet, owner, |op| {
                 matches!(op, Op::StoreLocal { local: stored, .. } if stored == local)
             })?;
-            place_line(analysis, sheet, owner, at, &format!("{name} = "))
+            place_line(analysis, sheet, owner, at, &format!("{name} = "), lock)
         }
     }
 }
@@ -307,6 +317,7 @@ fn in_class(
     class: ClassId,
     attribute: Name,
     name: Name,
+    lock: &str,
 ) -> Option<Vec<Edit>> {
     let project = analysis.project;
     let info = project.class_info(class);
@@ -324,7 +335,7 @@ fn in_class(
             );
             let at = at.or_else(|| last_of(analysis, sheet, *init))?;
             let this = analysis.body(*init).locals.first()?;
-            return place_line(analysis, sheet, *init, at, &format!("{this}.{name} = "));
+            return place_line(analysis, sheet, *init, at, &format!("{this}.{name} = "), lock);
         }
     }
     let at = first_store(
@@ -334,8 +345,8 @@ fn in_class(
         |op| matches!(op, Op::StoreLocal { local, .. } if analysis.body(code).locals[local.0 as usize] == attribute),
     );
     match at {
-        Some(at) => place_line(analysis, sheet, code, at, &format!("{name} = ")),
-        None => first_in_class(analysis, sheet, class, code, name),
+        Some(at) => place_line(analysis, sheet, code, at, &format!("{name} = "), lock),
+        None => first_in_class(analysis, sheet, class, code, name, lock),
     }
 }
 
@@ -397,8 +408,9 @@ fn place_line(
     func: FuncId,
     at: usize,
     target: &str,
+    lock: &str,
 ) -> Option<Vec<Edit>> {
-    let lock = new_lock(analysis, sheet, func, sheet.start(at))?;
+    let lock = new_lock(analysis, sheet, func, sheet.start(at), lock)?;
     let mut line = format!("{target}{}()", lock.text);
     if sheet.outline.statements[at].suite == 0
         && matches!(sheet.outline.statements[at].kind, Kind::Text | Kind::Future | Kind::Import)
@@ -416,12 +428,13 @@ fn first_in_class(
     class: ClassId,
     code: FuncId,
     name: Name,
+    lock: &str,
 ) -> Option<Vec<Edit>> {
     let outline = sheet.outline;
     let found = outline.at(analysis.project.class(class).start)?;
     let statements = &outline.suites[*outline.parts[found].first()?].statements;
     let first = *statements.first()?;
-    let lock = new_lock(analysis, sheet, code, sheet.start(first))?;
+    let lock = new_lock(analysis, sheet, code, sheet.start(first), lock)?;
     let line = format!("{name} = {}()", lock.text);
     let mut edits = vec![match outline.statements[first].kind {
         Kind::Text => sheet.line_after(first, &format!("{}{}{line}", sheet.eol(), sheet.indent(sheet.start(first))))?,
@@ -432,13 +445,32 @@ fn first_in_class(
     Some(edits)
 }
 
-fn new_lock(analysis: &Analysis<'_>, sheet: Sheet<'_>, func: FuncId, before: u32) -> Option<import::Imported> {
+fn new_lock(
+    analysis: &Analysis<'_>,
+    sheet: Sheet<'_>,
+    func: FuncId,
+    before: u32,
+    member: &str,
+) -> Option<import::Imported> {
     let module = analysis.project.module_of(func);
     let at_import = analysis.is_import_code(func);
     let before = if at_import { before } else { u32::MAX };
-    let lock = import::member(analysis, sheet, module, "threading", "Lock", before)?;
+    let lock = import::member(analysis, sheet, module, "threading", member, before)?;
     let first = lock.text.split('.').next().unwrap_or("");
     (at_import || !shadows(analysis, func, Name::new(first))).then_some(lock)
+}
+
+/// Is the place used by code that breaks into other code of the same thread: finalizers, signal handlers? Then a lock
+/// that is not reentrant can stop its own thread.
+fn interrupts(analysis: &Analysis<'_>, place: PlaceId) -> bool {
+    let kinds = [EntryKind::Finalizer, EntryKind::Hook];
+    analysis.accesses(place).any(|access| analysis.contexts.is_reached_by(access.func, &kinds))
+}
+
+/// May accesses to the place hold the lock?
+pub(super) fn suits(analysis: &Analysis<'_>, guard: &Guard, place: PlaceId) -> bool {
+    let reentrant = analysis.types.slot(guard.slot).contains(&Type::Std(Std::RLock));
+    !guard.edits.is_empty() || reentrant || !interrupts(analysis, place)
 }
 
 /// Does running these calls, or anything they call in the project, take the lock?

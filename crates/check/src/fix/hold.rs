@@ -16,21 +16,35 @@ use crate::summary::{Access, Touch};
 pub fn hold_lock(analysis: &Analysis<'_>, access: &Access, stretch: Stretch, what: &str) -> Option<Fix> {
     let sheet = Sheet::of(analysis, analysis.project.file_of(stretch.func))?;
     let region = Region::of(analysis, sheet, stretch)?;
-    if !region.is_short(analysis, sheet) {
-        return None;
-    }
-    let fits = |guard: &Guard| !region.takes(analysis, sheet, guard.place);
+    let fits = |guard: &Guard| {
+        !region.takes(analysis, sheet, guard.place)
+            && guard::suits(analysis, guard, access.place)
+            && (guard.is_async || region.is_short(analysis, sheet))
+    };
     if let Some(guard) = guard::voted(analysis, access).filter(fits) {
-        let edit = sheet.wrap(&under(region, &guard))?;
+        let edit = sheet.wrap(&Wrap::under(region.first, region.last, head(&guard, &guard.text)))?;
         return Some(Fix { safety: Safety::Safe, title: title(&guard, what), edits: vec![edit] });
     }
-    let guard = guard::seen(analysis, access)
-        .filter(fits)
-        .or_else(|| guard::general(analysis, access).filter(fits))
-        .or_else(|| guard::own(analysis, sheet, access).filter(fits))?;
-    let mut edits = everywhere(analysis, sheet, access, region, &guard)?;
+    let guard = any(analysis, sheet, access, fits)?;
+    let mut edits = everywhere(analysis, sheet, access, Some(region), &guard)?;
     edits.extend(guard.edits.iter().cloned());
     Some(Fix { safety: Safety::Unsafe, title: title(&guard, what), edits })
+}
+
+/// A lock for a place for which no lock is known.
+pub(super) fn any(
+    analysis: &Analysis<'_>,
+    sheet: Sheet<'_>,
+    access: &Access,
+    fits: impl Fn(&Guard) -> bool,
+) -> Option<Guard> {
+    if guard::is_on_loop(analysis, access.place) {
+        return None;
+    }
+    let seen = guard::seen(analysis, access).filter(&fits);
+    let general = || guard::general(analysis, access).filter(&fits);
+    let own = || guard::own(analysis, sheet, access).filter(&fits);
+    seen.or_else(general).or_else(own)
 }
 
 pub(super) fn title(guard: &Guard, what: &str) -> String {
@@ -38,27 +52,28 @@ pub(super) fn title(guard: &Guard, what: &str) -> String {
     format!("hold {new}`{}` around {what}", guard.text)
 }
 
-fn under(region: Region, guard: &Guard) -> Wrap {
-    Wrap::under(region.first, region.last, format!("with {}:", guard.text))
+fn head(guard: &Guard, text: &str) -> String {
+    let is_async = if guard.is_async { "async " } else { "" };
+    format!("{is_async}with {text}:")
 }
 
-/// Wraps the region and every other access to the place that has to wait for it.
-fn everywhere(
+/// Wraps the region and every other access to the place that has to wait for it; without a region, all others.
+pub(super) fn everywhere(
     analysis: &Analysis<'_>,
     sheet: Sheet<'_>,
     access: &Access,
-    region: Region,
+    region: Option<Region>,
     guard: &Guard,
 ) -> Option<Vec<Edit>> {
-    let mut regions: Vec<(Region, String)> = vec![(region, guard.text.clone())];
-    for other in analysis.accesses(access.place).filter(|other| !other.owned) {
+    let mut regions: Vec<(Region, String)> = region.into_iter().map(|region| (region, guard.text.clone())).collect();
+    let is_other = |other: &&Access| !other.owned && (region.is_some() || !std::ptr::eq(*other, access));
+    for other in analysis.accesses(access.place).filter(is_other) {
         let Some((found, text)) = other_region(analysis, sheet, other, guard)? else { continue };
         regions.push((found, text));
     }
-    let merged = merge(analysis, sheet, regions)?;
-    let wraps = merged.into_iter().map(|(region, text)| {
+    let wraps = merge(sheet, regions)?.into_iter().map(|(region, text)| {
         let fits = region.is_short(analysis, sheet) && !region.takes(analysis, sheet, guard.place);
-        fits.then(|| sheet.wrap(&Wrap::under(region.first, region.last, format!("with {text}:")))).flatten()
+        fits.then(|| sheet.wrap(&Wrap::under(region.first, region.last, head(guard, &text)))).flatten()
     });
     wraps.collect()
 }
@@ -99,11 +114,7 @@ fn from(access: &Access) -> crate::body::Val {
 }
 
 /// Joins regions that overlap; `None` where one of them would need two locks or lies in a nested function.
-fn merge(
-    analysis: &Analysis<'_>,
-    sheet: Sheet<'_>,
-    regions: Vec<(Region, String)>,
-) -> Option<Vec<(Region, String)>> {
+fn merge(sheet: Sheet<'_>, regions: Vec<(Region, String)>) -> Option<Vec<(Region, String)>> {
     let mut merged: Vec<(Region, String)> = Vec::new();
     for (mut region, text) in regions {
         while let Some(idx) = merged.iter().position(|(other, _)| region.overlaps(sheet, *other)) {
@@ -115,6 +126,5 @@ fn merge(
         }
         merged.push((region, text));
     }
-    let _ = analysis;
     Some(merged)
 }

@@ -40,12 +40,14 @@ pub fn double_checked(
     let Some(creation) = found else {
         return hold::hold_lock(analysis, store, stretch, "test and creation");
     };
-    let fits = |guard: &Guard| !creation.region.takes(analysis, sheet, guard.place);
+    let fits = |guard: &Guard| {
+        !creation.region.takes(analysis, sheet, guard.place) && guard::suits(analysis, guard, store.place)
+    };
     let guard = guard::voted(analysis, store)
         .filter(fits)
         .or_else(|| guard::seen(analysis, store).filter(fits))
         .or_else(|| guard::own(analysis, sheet, store).filter(fits))?;
-    if creation.region.is_short(analysis, sheet) {
+    if guard.is_async || creation.region.is_short(analysis, sheet) {
         creation.locked(&guard)
     } else {
         creation.first_wins(&guard)
@@ -235,7 +237,8 @@ impl Creation<'_> {
     }
 
     fn wrap(&self, guard: &Guard) -> Wrap {
-        let mut wrap = Wrap::under(self.region.first, self.region.last, format!("with {}:", guard.text));
+        let is_async = if guard.is_async { "async " } else { "" };
+        let mut wrap = Wrap::under(self.region.first, self.region.last, format!("{is_async}with {}:", guard.text));
         wrap.heads.extend(self.lines());
         wrap.depth += usize::from(self.opens);
         wrap

@@ -109,7 +109,7 @@ impl Publication<'_> {
         }
         if let Op::Local(_) = body.op(of) {
             // It is in a local already: only the publication moves.
-            wrap.dropped = Some(statement);
+            wrap.dropped = vec![statement];
             self.replace(wrap, uses, stored);
             return Some(format!("{target} = {stored}"));
         }

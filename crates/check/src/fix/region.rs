@@ -50,10 +50,8 @@ impl Region {
     /// May it run under a lock? Not if it waits there: for a coroutine, for whoever resumes a generator, for another
     /// thread, for time to pass; nor if it goes round and round.
     pub(super) fn is_short(self, analysis: &Analysis<'_>, sheet: Sheet<'_>) -> bool {
-        let body = analysis.body(self.func);
         let looped = (self.first == self.last && sheet.outline.statements[self.first].kind == Kind::While)
             || self.nodes(analysis, sheet).any(|idx| waits(analysis, self.func, Val(idx)));
-        let _ = body;
         !looped
     }
 

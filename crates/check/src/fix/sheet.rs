@@ -32,8 +32,8 @@ pub(super) struct Wrap {
     pub(super) depth: usize,
     /// Replaced inside, in order, none over a line break.
     pub(super) inner: Vec<(u32, u32, String)>,
-    /// A statement among them that is dropped.
-    pub(super) dropped: Option<usize>,
+    /// Statements among them that are dropped.
+    pub(super) dropped: Vec<usize>,
     /// Lines after.
     pub(super) tails: Vec<Line>,
 }
@@ -41,7 +41,7 @@ pub(super) struct Wrap {
 impl Wrap {
     /// The statements go into a block under `head`.
     pub(super) fn under(first: usize, last: usize, head: String) -> Self {
-        Self { first, last, heads: vec![(0, head)], depth: 1, inner: Vec::new(), dropped: None, tails: Vec::new() }
+        Self { first, last, heads: vec![(0, head)], depth: 1, inner: Vec::new(), dropped: Vec::new(), tails: Vec::new() }
     }
 }
 
@@ -163,13 +163,13 @@ impl<'a> Sheet<'a> {
     }
 
     fn body(&self, wrap: &Wrap, start: u32, end: u32, base: &str, unit: &str, lines: &mut Vec<String>) -> Option<()> {
-        let dropped = match wrap.dropped {
-            Some(statement) if self.stands_alone(statement, statement) && self.starts_line(self.start(statement)) => {
-                Some((self.line_start(self.start(statement)), self.line_end(self.end(statement))))
+        let mut dropped = Vec::new();
+        for statement in &wrap.dropped {
+            if !self.stands_alone(*statement, *statement) || !self.starts_line(self.start(*statement)) {
+                return None;
             }
-            Some(_) => return None,
-            None => None,
-        };
+            dropped.push((self.line_start(self.start(*statement)), self.line_end(self.end(*statement))));
+        }
         let prefix = unit.repeat(wrap.depth);
         let mut inner = wrap.inner.iter().peekable();
         let mut at = start;
@@ -186,7 +186,7 @@ impl<'a> Sheet<'a> {
                 from = *past;
             }
             line.push_str(self.slice(from, stop));
-            if !dropped.is_some_and(|(from, to)| from <= self.line_start(at) && at <= to) {
+            if !dropped.iter().any(|(from, to)| *from <= self.line_start(at) && at <= *to) {
                 lines.push(if at == start {
                     format!("{base}{prefix}{line}")
                 } else if line.trim().is_empty() || self.outline.in_string(at) {

@@ -2,10 +2,12 @@
 
 use facts::{Edit, Fix, Safety};
 
-use super::{hold, local};
+use super::guard::{self, Guard};
 use super::sheet::Sheet;
+use super::{hold, local};
 use crate::analysis::{Analysis, Stretch};
 use crate::body::{Op, Val};
+use crate::source::outline::Kind;
 use crate::summary::{Access, Touch};
 use crate::types::Container;
 
@@ -14,7 +16,36 @@ use crate::types::Container;
 pub fn snapshot(analysis: &Analysis<'_>, walk: &Access, stretch: Stretch) -> Option<Fix> {
     let atomic = analysis.runtime.snapshots_are_atomic();
     let copied = atomic.then(|| copied(analysis, walk)).flatten();
-    copied.or_else(|| hold::hold_lock(analysis, walk, stretch, "the walk"))
+    copied
+        .or_else(|| copied_under_lock(analysis, walk))
+        .or_else(|| hold::hold_lock(analysis, walk, stretch, "the walk"))
+}
+
+/// `for x in xs:` -> `with lock: copy = list(xs)`, `for x in copy:`
+fn copied_under_lock(analysis: &Analysis<'_>, walk: &Access) -> Option<Fix> {
+    let sheet = Sheet::of(analysis, analysis.project.file_of(walk.func))?;
+    let whole = analysis.body(walk.func).node(viewed(analysis, walk));
+    let statement = local::statement_of(sheet, whole.start)?;
+    let text = sheet.slice(whole.start, whole.end);
+    if sheet.outline.statements[statement].kind != Kind::For || text.contains('\n') {
+        return None;
+    }
+    let suits = |guard: &Guard| guard::suits(analysis, guard, walk.place) && !guard.is_async;
+    let voted = guard::voted(analysis, walk).filter(suits);
+    let safety = if voted.is_some() { Safety::Safe } else { Safety::Unsafe };
+    let guard = voted.or_else(|| hold::any(analysis, sheet, walk, suits))?;
+    let mut edits = match safety {
+        Safety::Safe => Vec::new(),
+        Safety::Unsafe => hold::everywhere(analysis, sheet, walk, None, &guard)?,
+    };
+    let slot = analysis.summaries.slot(walk.place);
+    let name = local::name_for(analysis, walk.func, slot, &["copy", "now"])?;
+    let (indent, unit, eol) = (sheet.indent(sheet.start(statement)), sheet.unit(statement), sheet.eol());
+    let lines = format!("with {}:{eol}{indent}{unit}{name} = list({text})", guard.text);
+    edits.push(sheet.line_before(statement, &lines)?);
+    edits.push(sheet.edit(whole.start, whole.end, name));
+    edits.extend(guard.edits.iter().cloned());
+    Some(Fix { safety, title: hold::title(&guard, "the copy that is gone through"), edits })
 }
 
 fn copied(analysis: &Analysis<'_>, walk: &Access) -> Option<Fix> {

@@ -153,7 +153,7 @@ impl Step<'_> {
             }
             _ => false,
         });
-        if loads.is_empty() || !is_object || renamed {
+        if loads.is_empty() || !is_object || renamed || self.is_renewed(bytes.clone()) {
             return None;
         }
         let name = self.item_name()?;
@@ -264,7 +264,7 @@ impl Step<'_> {
             let stored = sheet.outline.at(body.node(*store).start)?;
             bytes.end = sheet.start(stored);
         }
-        if body.node(self.act.val).start >= bytes.end || self.crosses_loop() {
+        if body.node(self.act.val).start >= bytes.end || self.crosses_loop() || self.is_renewed(bytes.clone()) {
             return None;
         }
         let reads: Vec<Val> = local::reads(analysis, func, self.slot(), bytes);
@@ -295,6 +295,16 @@ impl Step<'_> {
             _ => false,
         })?;
         Some(matches!(block.kind, BlockKind::Then(_)))
+    }
+
+    /// Can code that runs between the test and the act store a new value itself?
+    fn is_renewed(&self, bytes: std::ops::Range<u32>) -> bool {
+        let body = analysis_body(self);
+        let between = self.condition.at.0 + 1..self.act.act.0;
+        let between = between.filter(|idx| bytes.contains(&body.node(Val(*idx)).start));
+        let (first, last) = (between.clone().min().unwrap_or(0), between.max().map_or(0, |last| last + 1));
+        let called = super::guard::reached(self.analysis, self.act.func, first..last);
+        self.analysis.accesses(self.act.place).any(|other| crate::analysis::is_write(other) && called.contains(&other.func))
     }
 
     /// Is the use in a loop that the test is not in? Then it is tested once and used many times.
