@@ -42,6 +42,13 @@ pub(super) fn voted(analysis: &Analysis<'_>, access: &Access) -> Option<Guard> {
     Some(Guard { text, slot, place: Some(lock.place), edits: Vec::new(), is_async })
 }
 
+/// A lock that is known by its place.
+pub(super) fn of_lock(analysis: &Analysis<'_>, access: &Access, lock: PlaceId) -> Option<Guard> {
+    let slot = analysis.summaries.slot(lock);
+    let text = written(analysis, access, slot)?;
+    Some(Guard { text, slot, place: Some(lock), edits: Vec::new(), is_async: false })
+}
+
 /// Do most accesses hold a lock of the event loop? Then a thread lock beside it is not what is wanted.
 pub(super) fn is_on_loop(analysis: &Analysis<'_>, place: PlaceId) -> bool {
     analysis.guard(place).is_some_and(|guard| guard.lock.kind == LockKind::EventLoop)
@@ -62,9 +69,7 @@ pub(super) fn seen(analysis: &Analysis<'_>, access: &Access) -> Option<Guard> {
         }
     }
     let (place, _) = counts.into_iter().max_by_key(|(place, n)| (*n, std::cmp::Reverse(*place)))?;
-    let slot = analysis.summaries.slot(place);
-    let text = written(analysis, access, slot)?;
-    Some(Guard { text, slot, place: Some(place), edits: Vec::new(), is_async: false })
+    of_lock(analysis, access, place)
 }
 
 /// The one lock of the object or module that has a name for all of its state.
@@ -129,6 +134,50 @@ pub(super) fn own(analysis: &Analysis<'_>, sheet: Sheet<'_>, access: &Access) ->
         }
     }
     None
+}
+
+/// A new lock for all counters and flags of an object together; containers get one each.
+pub(super) fn shared(analysis: &Analysis<'_>, sheet: Sheet<'_>, access: &Access) -> Option<Guard> {
+    let slot = analysis.summaries.slot(access.place);
+    let name = Name::new(SHARED);
+    let Slot::Attr(class, _) = slot else { return None };
+    let is_own = analysis.container(access.place).is_some() || analysis.is_class_attribute(slot);
+    if is_own || has_slots(analysis, class) || is_taken(analysis, slot, access.func, name) {
+        return None;
+    }
+    let info = analysis.project.class_info(class);
+    let init = *info.methods.get(&Name::new("__init__"))?;
+    if analysis.project.file_of(init) != sheet.file {
+        return None;
+    }
+    let at = first_store(
+        analysis,
+        sheet,
+        init,
+        |op| matches!(op, Op::StoreAttr { base, .. } if is_self(analysis, init, base)),
+    )?;
+    let member = if interrupts(analysis, access.place) { "RLock" } else { "Lock" };
+    let lock = new_lock(analysis, sheet, init, u32::MAX, member)?;
+    let this = analysis.body(init).locals.first()?;
+    let mut edits = vec![sheet.line_above(at, &format!("{this}.{name} = {}()", lock.text))?];
+    edits.extend(lock.edit);
+    let text = written_beside(analysis, access, slot, name)?;
+    Some(Guard { text, slot: Slot::Attr(class, name), place: None, edits, is_async: false })
+}
+
+/// The name of a lock for all of an object.
+const SHARED: &str = "_lock";
+
+impl Guard {
+    /// Could holding it here meet another place that is about to hold it? Then each place needs its own.
+    pub(super) fn may_nest(&self, analysis: &Analysis<'_>, func: FuncId, nodes: std::ops::Range<u32>) -> bool {
+        let Slot::Attr(class, name) = self.slot else { return false };
+        let family = |func: &FuncId| {
+            let own = analysis.project.class_of(*func);
+            own.is_some_and(|own| analysis.project.class_info(own).mro.contains(&class))
+        };
+        !self.edits.is_empty() && name == SHARED && reached(analysis, func, nodes).iter().any(family)
+    }
 }
 
 pub(super) fn slot_name(analysis: &Analysis<'_>, slot: Slot) -> Name {
@@ -295,17 +344,23 @@ fn made(analysis: &Analysis<'_>, sheet: Sheet<'_>, slot: Slot, name: Name, lock:
                 return None;
             }
             let code = analysis.project.func_id(module, FuncIdx(0));
-            let at = first_store(analysis, sheet, code, |op| {
-                matches!(op, Op::StoreGlobal { name, .. } | Op::Declare { base: None, name } if name == global)
-            });
+            let at = first_store(
+                analysis,
+                sheet,
+                code,
+                |op| matches!(op, Op::StoreGlobal { name, .. } | Op::Declare { base: None, name } if name == global),
+            );
             let at = at.or_else(|| after_imports(sheet))?;
             place_line(analysis, sheet, code, at, &format!("{name} = "), lock)
         }
         Slot::Attr(class, attribute) => in_class(analysis, sheet, class, attribute, name, lock),
         Slot::Local(owner, local) => {
-            let at = first_store(analysis, sheet, owner, |op| {
-                matches!(op, Op::StoreLocal { local: stored, .. } if stored == local)
-            })?;
+            let at = first_store(
+                analysis,
+                sheet,
+                owner,
+                |op| matches!(op, Op::StoreLocal { local: stored, .. } if stored == local),
+            )?;
             place_line(analysis, sheet, owner, at, &format!("{name} = "), lock)
         }
     }
@@ -361,12 +416,7 @@ fn has_slots(analysis: &Analysis<'_>, class: ClassId) -> bool {
 
 /// The statement of a function's own suite that holds its first node of a kind; none if it stands deeper, where it
 /// may not run.
-fn first_store(
-    analysis: &Analysis<'_>,
-    sheet: Sheet<'_>,
-    func: FuncId,
-    wanted: impl Fn(Op) -> bool,
-) -> Option<usize> {
+fn first_store(analysis: &Analysis<'_>, sheet: Sheet<'_>, func: FuncId, wanted: impl Fn(Op) -> bool) -> Option<usize> {
     let body = analysis.body(func);
     let val = body.vals().find(|val| wanted(body.op(*val)))?;
     let only_rests = body.enclosing(val).all(|(_, block)| matches!(block.kind, BlockKind::Else(_)));
@@ -375,8 +425,7 @@ fn first_store(
     let own = match suite.owner {
         None => true,
         Some(owner) => {
-            suite.role == Role::Body
-                && matches!(sheet.outline.statements[owner].kind, Kind::Function | Kind::Class)
+            suite.role == Role::Body && matches!(sheet.outline.statements[owner].kind, Kind::Function | Kind::Class)
         }
     };
     (own && only_rests).then_some(found)
@@ -395,9 +444,7 @@ fn last_of(analysis: &Analysis<'_>, sheet: Sheet<'_>, func: FuncId) -> Option<us
 
 fn after_imports(sheet: Sheet<'_>) -> Option<usize> {
     let top = &sheet.outline.suites[0].statements;
-    let head = |idx: &&usize| {
-        matches!(sheet.outline.statements[**idx].kind, Kind::Text | Kind::Future | Kind::Import)
-    };
+    let head = |idx: &&usize| matches!(sheet.outline.statements[**idx].kind, Kind::Text | Kind::Future | Kind::Import);
     top.iter().take_while(head).last().copied()
 }
 
@@ -479,7 +526,8 @@ pub(super) fn is_taken_by(analysis: &Analysis<'_>, func: FuncId, nodes: std::ops
         return false;
     }
     let own = &analysis.summaries.function(func).held;
-    let already = own.iter().any(|held| held.lock.place == lock && nodes.contains(&held.at.0));
+    let held = analysis.summaries.locks_at(func, Val(nodes.start)).holds(lock);
+    let already = held || own.iter().any(|held| held.lock.place == lock && nodes.contains(&held.at.0));
     already
         || reached(analysis, func, nodes)
             .iter()
@@ -502,4 +550,3 @@ pub(super) fn reached(analysis: &Analysis<'_>, func: FuncId, nodes: std::ops::Ra
     }
     found
 }
-

@@ -11,10 +11,11 @@ use crate::project::FuncId;
 use crate::source::outline::Kind;
 use crate::types::Slot;
 
-/// A name for a local that stands for a place; one that nothing else in the function has.
-pub(super) fn name_for(analysis: &Analysis<'_>, func: FuncId, slot: Slot, endings: &[&str]) -> Option<String> {
+/// A name for a local that stands for a place, one that nothing else in the function has: the name of the place, or
+/// it in the place of `*`.
+pub(super) fn name_for(analysis: &Analysis<'_>, func: FuncId, slot: Slot, forms: &[&str]) -> Option<String> {
     let stem = guard::stem(guard::slot_name(analysis, slot).as_str());
-    let names = std::iter::once(stem.clone()).chain(endings.iter().map(|ending| format!("{stem}_{ending}")));
+    let names = std::iter::once(stem.clone()).chain(forms.iter().map(|form| form.replace('*', &stem)));
     free(analysis, func, names)
 }
 
@@ -71,7 +72,13 @@ pub(super) fn stores(analysis: &Analysis<'_>, func: FuncId, slot: Slot, bytes: s
 }
 
 /// Edits that put a local in the place of nodes.
-pub(super) fn replaced(analysis: &Analysis<'_>, sheet: Sheet<'_>, func: FuncId, nodes: &[Val], text: &str) -> Vec<Edit> {
+pub(super) fn replaced(
+    analysis: &Analysis<'_>,
+    sheet: Sheet<'_>,
+    func: FuncId,
+    nodes: &[Val],
+    text: &str,
+) -> Vec<Edit> {
     let body = analysis.body(func);
     let mut edits: Vec<Edit> = nodes
         .iter()

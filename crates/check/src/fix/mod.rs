@@ -26,3 +26,6 @@ pub use publish::publish_last;
 pub use snapshot::snapshot;
 pub use step::{one_step, read_once};
 pub use with::{loop_for_wait, with_for_acquire};
+
+#[cfg(test)]
+mod tests;

@@ -29,12 +29,7 @@ struct Creation<'a> {
 /// Wraps the creation of a lazily made object in a lock, and tests again inside. Where making it awaits, it is made
 /// outside of the lock, and the first one wins (unsafe: the other one was made for nothing).
 #[must_use]
-pub fn double_checked(
-    analysis: &Analysis<'_>,
-    store: &Access,
-    condition: &Condition,
-    stretch: Stretch,
-) -> Option<Fix> {
+pub fn double_checked(analysis: &Analysis<'_>, store: &Access, condition: &Condition, stretch: Stretch) -> Option<Fix> {
     let sheet = Sheet::of(analysis, analysis.project.file_of(store.func))?;
     let found = creation(analysis, sheet, store, condition);
     let Some(creation) = found else {
@@ -70,7 +65,8 @@ pub fn recheck(analysis: &Analysis<'_>, store: &Access, condition: &Condition) -
         // Only the local is tested again.
         lines.first()?;
     } else if outline.statements[tested].kind == Kind::If {
-        let inside = outline.around(locked).find(|idx| outline.suites[outline.statements[*idx].suite].owner == Some(tested));
+        let inside =
+            outline.around(locked).find(|idx| outline.suites[outline.statements[*idx].suite].owner == Some(tested));
         let (_, again, is_block) = match inside {
             Some(inside) => under_test(sheet, store.func, inside)?,
             None => after_exit(sheet, store.func, tested, locked)?,
@@ -95,7 +91,9 @@ pub fn recheck(analysis: &Analysis<'_>, store: &Access, condition: &Condition) -
     let mut wrap = Wrap::under(first, last, String::new());
     wrap.heads = heads;
     wrap.depth = usize::from(opens);
-    let lock = sheet.slice(outline.suites[outline.parts[locked][0]].head_start, outline.suites[outline.parts[locked][0]].head_end);
+    wrap.whole = opens;
+    let lock = sheet
+        .slice(outline.suites[outline.parts[locked][0]].head_start, outline.suites[outline.parts[locked][0]].head_end);
     let lock = lock.trim_start_matches("async ").trim_start_matches("with ").trim_end_matches(':').trim();
     Some(Fix { safety: Safety::Safe, title: format!("test again under `{lock}`"), edits: vec![sheet.wrap(&wrap)?] })
 }
@@ -143,7 +141,8 @@ fn creation<'a>(
         return None;
     }
     let stored = outline.at(body.node(store.act).start)?;
-    let inside = outline.around(stored).find(|idx| outline.suites[outline.statements[*idx].suite].owner == Some(tested));
+    let inside =
+        outline.around(stored).find(|idx| outline.suites[outline.statements[*idx].suite].owner == Some(tested));
     let read_again = read_again(analysis, sheet, store.func, condition)?;
     let (region, lines, opens) = match inside {
         Some(inside) => under_test(sheet, store.func, inside)?,
@@ -241,6 +240,7 @@ impl Creation<'_> {
         let mut wrap = Wrap::under(self.region.first, self.region.last, format!("{is_async}with {}:", guard.text));
         wrap.heads.extend(self.lines());
         wrap.depth += usize::from(self.opens);
+        wrap.whole = self.opens;
         wrap
     }
 
@@ -277,6 +277,7 @@ impl Creation<'_> {
         let mut wrap = self.wrap(guard);
         wrap.heads.clear();
         wrap.depth = 0;
+        wrap.whole = false;
         if sheet.outline.statements[self.region.last].kind == Kind::Leave || publication.is_seen_by_others() {
             return None;
         }

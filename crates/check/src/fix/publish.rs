@@ -115,7 +115,7 @@ impl Publication<'_> {
         }
         let slot = self.analysis.summaries.slot(self.store.place);
         let name = match is_item {
-            false => local::name_for(self.analysis, self.store.func, slot, &["new", "made"])?,
+            false => local::name_for(self.analysis, self.store.func, slot, &["new_*", "made_*"])?,
             true => local::free(self.analysis, self.store.func, ["made".to_owned(), "new_entry".to_owned()])?,
         };
         wrap.inner.push((sheet.start(statement), value.0, format!("{name} = ")));

@@ -65,6 +65,15 @@ impl Region {
         one.start < two.end && two.start < one.end
     }
 
+    /// Does one follow the other directly, in one suite?
+    pub(super) fn is_next_to(self, sheet: Sheet<'_>, other: Region) -> bool {
+        let at = |idx: usize| sheet.outline.statements[idx];
+        let follows = |one: Region, two: Region| {
+            at(one.last).suite == at(two.first).suite && at(one.last).at + 1 == at(two.first).at
+        };
+        self.func == other.func && (follows(self, other) || follows(other, self))
+    }
+
     /// The smallest region around both, if they are in one function.
     pub(super) fn joined(self, sheet: Sheet<'_>, other: Region) -> Option<Region> {
         if self.func != other.func {

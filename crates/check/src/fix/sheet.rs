@@ -36,12 +36,23 @@ pub(super) struct Wrap {
     pub(super) dropped: Vec<usize>,
     /// Lines after.
     pub(super) tails: Vec<Line>,
+    /// Take the comments that open the suite along.
+    pub(super) whole: bool,
 }
 
 impl Wrap {
     /// The statements go into a block under `head`.
     pub(super) fn under(first: usize, last: usize, head: String) -> Self {
-        Self { first, last, heads: vec![(0, head)], depth: 1, inner: Vec::new(), dropped: Vec::new(), tails: Vec::new() }
+        Self {
+            first,
+            last,
+            heads: vec![(0, head)],
+            depth: 1,
+            inner: Vec::new(),
+            dropped: Vec::new(),
+            tails: Vec::new(),
+            whole: false,
+        }
     }
 }
 
@@ -138,7 +149,10 @@ impl<'a> Sheet<'a> {
         if !self.stands_alone(wrap.first, wrap.last) {
             return None;
         }
-        let (start, mut end) = (self.start(wrap.first), self.end(wrap.last));
+        let (mut start, mut end) = (self.start(wrap.first), self.end(wrap.last));
+        if wrap.whole {
+            start = self.opening(wrap.first);
+        }
         if !wrap.tails.is_empty() {
             end = self.line_end(end);
         }
@@ -160,6 +174,19 @@ impl<'a> Sheet<'a> {
         } else {
             self.edit(start, end, text.strip_prefix(&*base).unwrap_or(&text))
         })
+    }
+
+    /// Where the comments begin that stand between the head of a suite and its first statement.
+    fn opening(&self, first: usize) -> u32 {
+        let statement = &self.outline.statements[first];
+        let suite = &self.outline.suites[statement.suite];
+        let from = self.line_end(suite.head_end);
+        if statement.at > 0 || suite.role == Role::Module || from >= statement.start {
+            return statement.start;
+        }
+        let comment = self.slice(from, statement.start).find('#').map(|at| from + as_u32(at));
+        let same = |at: u32| self.indent(at) == self.indent(statement.start) && self.starts_line(at);
+        comment.filter(|at| same(*at)).unwrap_or(statement.start)
     }
 
     fn body(&self, wrap: &Wrap, start: u32, end: u32, base: &str, unit: &str, lines: &mut Vec<String>) -> Option<()> {
@@ -216,6 +243,22 @@ impl<'a> Sheet<'a> {
         let start = self.start(statement);
         let at = self.line_start(start);
         self.starts_line(start).then(|| self.edit(at, at, format!("{}{text}{}", self.indent(start), self.eol())))
+    }
+
+    /// A line of its own before a statement and the comments that stand directly above it.
+    pub(super) fn line_above(&self, statement: usize, text: &str) -> Option<Edit> {
+        let start = self.start(statement);
+        if !self.starts_line(start) {
+            return None;
+        }
+        let mut at = self.line_start(start);
+        while let Some(before) = at.checked_sub(1).map(|end| self.line_start(end)) {
+            if !self.slice(before, at).trim_start().starts_with('#') || self.outline.in_string(before) {
+                break;
+            }
+            at = before;
+        }
+        Some(self.edit(at, at, format!("{}{text}{}", self.indent(start), self.eol())))
     }
 
     /// The test of an `if`, `elif` or `while`, as it is written; without line breaks.

@@ -1,11 +1,14 @@
 //! Copies a container in one step, and works on the copy.
 
+use std::ops::Range;
+
 use facts::{Edit, Fix, Safety};
 
 use super::guard::{self, Guard};
+use super::region::Region;
 use super::sheet::Sheet;
 use super::{hold, local};
-use crate::analysis::{Analysis, Stretch};
+use crate::analysis::{Analysis, Stretch, is_write};
 use crate::body::{Op, Val};
 use crate::source::outline::Kind;
 use crate::summary::{Access, Touch};
@@ -39,7 +42,7 @@ fn copied_under_lock(analysis: &Analysis<'_>, walk: &Access) -> Option<Fix> {
         Safety::Unsafe => hold::everywhere(analysis, sheet, walk, None, &guard)?,
     };
     let slot = analysis.summaries.slot(walk.place);
-    let name = local::name_for(analysis, walk.func, slot, &["copy", "now"])?;
+    let name = local::name_for(analysis, walk.func, slot, &["*_copy", "*_now"])?;
     let (indent, unit, eol) = (sheet.indent(sheet.start(statement)), sheet.unit(statement), sheet.eol());
     let lines = format!("with {}:{eol}{indent}{unit}{name} = list({text})", guard.text);
     edits.push(sheet.line_before(statement, &lines)?);
@@ -64,6 +67,7 @@ fn copied(analysis: &Analysis<'_>, walk: &Access) -> Option<Fix> {
         None => node.start..node.end,
     };
     let slot = analysis.summaries.slot(walk.place);
+    let bytes = together(analysis, sheet, walk).unwrap_or(bytes);
     let reads = local::reads(analysis, walk.func, slot, bytes);
     let edits = if reads.len() > 1 && !walk.aliased {
         read_once(analysis, sheet, walk, &reads)?
@@ -73,6 +77,29 @@ fn copied(analysis: &Analysis<'_>, walk: &Access) -> Option<Fix> {
     let name = analysis.place_name(walk);
     let what = if walk.touch == Touch::Iterate { "go through" } else { "use" };
     Some(Fix { safety: Safety::Safe, title: format!("{what} a copy of `{name}`"), edits })
+}
+
+/// From the first to the last simple statement of the suite that reads the container, where nothing in between waits
+/// or changes it: one copy serves them all.
+fn together(analysis: &Analysis<'_>, sheet: Sheet<'_>, walk: &Access) -> Option<Range<u32>> {
+    let outline = sheet.outline;
+    let own = outline.at(analysis.body(walk.func).node(walk.val).start)?;
+    let suite = outline.statements[own].suite;
+    let mut found = vec![own];
+    for other in analysis.accesses(walk.place).filter(|other| other.func == walk.func) {
+        let at = outline.at(analysis.body(walk.func).node(other.val).start)?;
+        if is_write(other) || other.aliased {
+            return None;
+        }
+        if outline.statements[at].suite == suite {
+            found.push(at);
+        }
+    }
+    let (first, last) = (*found.iter().min()?, *found.iter().max()?);
+    let run = &outline.suites[suite].statements;
+    let simple = run.iter().filter(|idx| (first..=last).contains(idx)).all(|idx| outline.parts[*idx].is_empty());
+    let region = Region { func: walk.func, first, last };
+    (simple && first < last && region.is_short(analysis, sheet)).then(|| region.bytes(sheet))
 }
 
 /// `for x in d.items()` -> `for x in list(d.items())`
@@ -103,13 +130,14 @@ fn viewed(analysis: &Analysis<'_>, walk: &Access) -> Val {
 fn read_once(analysis: &Analysis<'_>, sheet: Sheet<'_>, walk: &Access, reads: &[Val]) -> Option<Vec<Edit>> {
     let body = analysis.body(walk.func);
     let node = body.node(walk.val);
-    let statement = local::statement_of(sheet, node.start)?;
+    let first = body.node(*reads.iter().min()?).start;
+    let statement = local::statement_of(sheet, first)?;
     let text = sheet.slice(node.start, node.end);
     if !local::is_plain(text) || !sheet.starts_line(sheet.start(statement)) {
         return None;
     }
     let slot = analysis.summaries.slot(walk.place);
-    let name = local::name_for(analysis, walk.func, slot, &["copy", "now"])?;
+    let name = local::name_for(analysis, walk.func, slot, &["*_copy", "*_now"])?;
     let mut edits = local::replaced(analysis, sheet, walk.func, reads, &name);
     edits.push(sheet.line_before(statement, &format!("{name} = {text}.copy()"))?);
     Some(edits)

@@ -60,7 +60,8 @@ impl Step<'_> {
         let statement = local::statement_of(self.sheet, node.start)?;
         let outline = self.sheet.outline;
         let part = *outline.parts[statement].first()?;
-        let is_if = outline.statements[statement].kind == Kind::If && self.sheet.starts_line(self.sheet.start(statement));
+        let is_if =
+            outline.statements[statement].kind == Kind::If && self.sheet.starts_line(self.sheet.start(statement));
         let test = self.sheet.test(part)?;
         (is_if && test == self.sheet.slice(node.start, node.end)).then_some(statement)
     }
@@ -126,13 +127,16 @@ impl Step<'_> {
         let Test::HasKey(_) = self.condition.test else { return None };
         let Op::Compare { left, how, right } = self.op(self.condition.at) else { return None };
         let (key, container) = (self.text(left), self.text(right));
-        if analysis.container(self.act.place)? != Container::Dict || !local::is_plain(key) || !local::is_plain(container) {
+        if analysis.container(self.act.place)? != Container::Dict
+            || !local::is_plain(key)
+            || !local::is_plain(container)
+        {
             return None;
         }
         let tested = self.tested()?;
         let bytes = self.governed(tested)?;
         let inside = |val: &Val| bytes.contains(&analysis.body(func).node(*val).start);
-        let mut loads = Vec::new();
+        let (mut loads, mut others) = (Vec::new(), Vec::new());
         let mut is_object = self.holds_objects();
         for other in analysis.accesses(self.act.place).filter(|other| other.func == func && inside(&other.act)) {
             match (other.touch, self.op(other.act)) {
@@ -143,8 +147,12 @@ impl Step<'_> {
                     is_object |= self.is_dereferenced(other.act);
                 }
                 (Touch::Load | Touch::Member | Touch::Len | Touch::Contains, _) => {}
-                _ => return None,
+                _ => others.push(other.act),
             }
+        }
+        // Once it is taken out or replaced, the entry is not what was read.
+        if others.iter().any(|other| loads.last().is_some_and(|last| other < last)) {
+            return None;
         }
         let renamed = analysis.body(func).vals().filter(inside).any(|val| match self.op(val) {
             Op::StoreLocal { local, .. } => {
@@ -174,7 +182,11 @@ impl Step<'_> {
             (_, _, Some(stem)) if !stem.ends_with('s') && stem.len() > 2 => stem.to_owned(),
             _ => "found".to_owned(),
         };
-        local::free(self.analysis, self.act.func, [singular, "found".to_owned(), "known".to_owned(), "entry".to_owned()])
+        local::free(
+            self.analysis,
+            self.act.func,
+            [singular, "found".to_owned(), "known".to_owned(), "entry".to_owned()],
+        )
     }
 
     /// Are the items objects, never None?
@@ -225,7 +237,9 @@ impl Step<'_> {
             return None;
         }
         let receiver = self.text(self.act.val);
-        if sheet.test(part)? != format!("{receiver}.empty()") || sheet.slice(call.start, call.end) != format!("{receiver}.get()") {
+        if sheet.test(part)? != format!("{receiver}.empty()")
+            || sheet.slice(call.start, call.end) != format!("{receiver}.get()")
+        {
             return None;
         }
         let module = analysis.project.module_of(self.act.func);
@@ -268,11 +282,13 @@ impl Step<'_> {
             return None;
         }
         let reads: Vec<Val> = local::reads(analysis, func, self.slot(), bytes);
-        let name = local::name_for(analysis, func, self.slot(), &["now", "here"])?;
+        let name = local::name_for(analysis, func, self.slot(), &["*_now", "*_here"])?;
         let mut edits = Vec::new();
         let line = match self.op(self.condition.at) {
             // hasattr(self, "x")
-            Op::Call { func: target, args } if matches!(self.op(target), Op::Global(_)) && !body.args(args).is_empty() => {
+            Op::Call { func: target, args }
+                if matches!(self.op(target), Op::Global(_)) && !body.args(args).is_empty() =>
+            {
                 let [object, attr] = body.args(args) else { return None };
                 let absent = self.condition.test == Test::Absent;
                 let positive = self.test_holds_where_present()?;
@@ -304,15 +320,16 @@ impl Step<'_> {
         let between = between.filter(|idx| bytes.contains(&body.node(Val(*idx)).start));
         let (first, last) = (between.clone().min().unwrap_or(0), between.max().map_or(0, |last| last + 1));
         let called = super::guard::reached(self.analysis, self.act.func, first..last);
-        self.analysis.accesses(self.act.place).any(|other| crate::analysis::is_write(other) && called.contains(&other.func))
+        self.analysis
+            .accesses(self.act.place)
+            .any(|other| crate::analysis::is_write(other) && called.contains(&other.func))
     }
 
     /// Is the use in a loop that the test is not in? Then it is tested once and used many times.
     fn crosses_loop(&self) -> bool {
         let body = analysis_body(self);
-        body.enclosing(self.act.act).any(|(id, block)| {
-            matches!(block.kind, BlockKind::Loop(_)) && !body.holds(id, self.condition.at)
-        })
+        body.enclosing(self.act.act)
+            .any(|(id, block)| matches!(block.kind, BlockKind::Loop(_)) && !body.holds(id, self.condition.at))
     }
 }
 

@@ -89,8 +89,12 @@ impl Span<'_> {
         let next_line = sheet.line_end(body.head_end) + u32::try_from(sheet.eol().len()).ok()?;
         let bare = sheet.slice(body.head_end, sheet.line_end(body.head_end)).trim().is_empty();
         let gap = sheet.slice(sheet.end(self.first), sheet.start(one)).trim().is_empty();
-        let edits =
-            vec![sheet.edit(from, sheet.start(one), ""), wrap, sheet.edit(sheet.line_start(sheet.start(tried)), next_line, ""), cut];
+        let edits = vec![
+            sheet.edit(from, sheet.start(one), ""),
+            wrap,
+            sheet.edit(sheet.line_start(sheet.start(tried)), next_line, ""),
+            cut,
+        ];
         (bare && gap).then_some(edits)
     }
 
@@ -151,5 +155,9 @@ pub fn loop_for_wait(analysis: &Analysis<'_>, func: FuncId, wait: Val) -> Option
     }
     let start = sheet.start(tested);
     let edit = sheet.edit(start, start + 2, "while");
-    Some(Fix { safety: Safety::Safe, title: "test again after the wait: `while` for `if`".to_owned(), edits: vec![edit] })
+    Some(Fix {
+        safety: Safety::Safe,
+        title: "test again after the wait: `while` for `if`".to_owned(),
+        edits: vec![edit],
+    })
 }
