@@ -15,7 +15,7 @@ const LONG_FILES: &[(&str, &str)] = &[];
 
 /// The stages of `check`, first to last. A module may use its own stage and those before it.
 const STAGES: &[&str] =
-    &["name", "body", "source", "project", "types", "contexts", "summary", "analysis", "fix", "rules", "suppress"];
+    &["name", "body", "source", "project", "types", "annotations", "contexts", "summary", "analysis", "fix", "rules", "suppress"];
 
 /// Which of our crates a crate may use.
 fn may_use(name: &str) -> &'static [&'static str] {

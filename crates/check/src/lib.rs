@@ -1,13 +1,14 @@
 //! The static side: texts in, findings out. Reads no file, clock or environment, and never executes what it reads.
 //!
 //! ```text
-//! Files -> source -> project -> types -> contexts -> summary -> analysis -> fix -> rules -> findings
+//! Files -> source -> project -> types -> annotations -> contexts -> summary -> analysis -> fix -> rules -> suppress -> findings
 //! ```
 //! Each stage is a function from the ones before it; none calls back.
 
 use facts::{FileId, Files, Finding, Fingerprint, RuleInfo, Runtime, Span};
 
 mod analysis;
+mod annotations;
 mod body;
 mod contexts;
 mod fix;
@@ -16,6 +17,7 @@ mod project;
 mod rules;
 mod source;
 mod summary;
+mod suppress;
 mod types;
 
 /// What a run is asked to do.
@@ -45,8 +47,9 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
     let mut found = unparsed(&modules);
     let project = project::build(files, modules);
     let types = types::infer(&project);
-    let contexts = contexts::infer(&project, &types, &options.shared);
-    let summaries = summary::compute(&project, &types, &contexts);
+    let annotations = annotations::read(files, &project, &types);
+    let contexts = contexts::infer(&project, &types, &annotations, &options.shared);
+    let summaries = summary::compute(&project, &types, &annotations, &contexts);
     let outlines = source::outline::Outlines::of(files);
     let analysis = analysis::Analysis {
         files,
@@ -58,7 +61,19 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
         runtime: options.runtime,
     };
     found.extend(rules::leave_best(rules::run(&analysis, options)));
-    finish(files, found)
+    if options.selects(&rules::UNKNOWN_ANNOTATION) {
+        found.extend(annotations.wrong.iter().map(|wrong| {
+            Finding::new(&rules::UNKNOWN_ANNOTATION, wrong.span, wrong.message.clone())
+                .confidence(facts::Confidence::High)
+        }));
+    }
+    for finding in &mut found {
+        // Tests start threads on purpose, and end before anyone else comes.
+        if project.is_test[finding.span.file.0 as usize] && !finding.rule.code.starts_with("RP0") {
+            finding.confidence = facts::Confidence::Low;
+        }
+    }
+    finish(files, suppress::apply(files, &project.modules, options, found))
 }
 
 fn unparsed(modules: &[body::Module]) -> Vec<Finding> {
@@ -92,7 +107,7 @@ fn finish(files: &Files, mut found: Vec<Finding>) -> Vec<Finding> {
 
 /// All rules, sorted by code.
 pub fn rules() -> impl Iterator<Item = &'static RuleInfo> {
-    [&rules::INTERNAL_ERROR, &rules::SYNTAX_ERROR].into_iter().chain(rules::RULES.iter().map(|rule| &rule.info))
+    rules::ABOUT_THE_RUN.into_iter().chain(rules::RULES.iter().map(|rule| &rule.info))
 }
 
 /// The finding for a file whose text could not be had (`reason`: lower case, no full stop). `file` has an empty text.

@@ -26,12 +26,20 @@ impl Analysis<'_> {
     /// identity or state? An immutable value, computed twice, is the same value.
     #[must_use]
     pub fn creation(&self, store: &Access) -> Option<Creation> {
+        let mut creation = self.lazy_store(store)?;
+        creation.certain = self.second_matters(store.func, creation.value, creation.keyed)?;
+        Some(creation)
+    }
+
+    /// Does the access store what a test found missing, whatever it is?
+    #[must_use]
+    pub fn lazy_store(&self, store: &Access) -> Option<Creation> {
         let body = self.body(store.func);
         let (value, keyed) = match (store.touch, body.op(store.act)) {
             (Touch::Store(value) | Touch::Update(value), Op::StoreAttr { .. } | Op::StoreGlobal { .. } | Op::StoreCaptured { .. }) => {
                 (stored_value(body.op(store.act)).unwrap_or(value), false)
             }
-            (Touch::ItemStore, Op::StoreItem { value, .. }) => (value, true),
+            (Touch::ItemStore, Op::StoreItem { value, key, .. }) if !self.is_own_key(store.func, key) => (value, true),
             _ => return None,
         };
         let slot = self.summaries.slot(store.place);
@@ -43,9 +51,20 @@ impl Analysis<'_> {
             Some(condition) => (condition, value),
             None => self.or_default(store, value, slot)?,
         };
-        let certain = self.second_matters(store.func, value)?;
         let stretch = Stretch { func: store.func, from: condition.read.min(condition.at), to: store.act };
-        Some(Creation { condition, stretch, value, keyed, certain })
+        Some(Creation { condition, stretch, value, keyed, certain: false })
+    }
+
+    /// A key that only the current thread or task has: `get_ident()`, `current_task()`.
+    #[must_use]
+    pub fn is_own_key(&self, func: FuncId, key: Val) -> bool {
+        let body = self.body(func);
+        let Op::Call { func: target, .. } = body.op(body.origin(key)) else { return false };
+        let name = match body.op(target) {
+            Op::Attr { name, .. } | Op::Global(name) => name,
+            _ => return false,
+        };
+        matches!(name.as_str(), "get_ident" | "get_native_id" | "getpid" | "getcurrent") || name.as_str().contains("current_")
     }
 
     /// `x = x or Thing()`
@@ -57,9 +76,10 @@ impl Analysis<'_> {
         reads.then_some((condition, right))
     }
 
-    /// Would it matter that two threads make this value? `None`: no. `Some(false)`: it may.
+    /// Would it matter that two threads make this value? `None`: no. `Some(false)`: it may. The one object of a slot
+    /// is meant to be one; of the objects of a cache, those without state are as good as one another.
     #[must_use]
-    pub fn second_matters(&self, func: FuncId, value: Val) -> Option<bool> {
+    pub fn second_matters(&self, func: FuncId, value: Val, keyed: bool) -> Option<bool> {
         let body = self.body(func);
         let value = body.origin(value);
         if matches!(body.op(value), Op::None | Op::Truth(_) | Op::Scalar | Op::Str(_) | Op::Param(_) | Op::Compare { .. }) {
@@ -67,7 +87,10 @@ impl Analysis<'_> {
         }
         let types = self.types.of(func, value);
         let stateful = types.iter().any(|of| match of {
-            Type::Instance(class) => self.summaries.stateful.contains(class),
+            Type::Instance(class) => {
+                let single = !keyed && !self.types.is_plain(self.project, &[*of]);
+                single || self.summaries.stateful.contains(class)
+            }
             Type::Std(std) => !matches!(std, Std::Logger | Std::WeakRef | Std::Count),
             Type::Container(_) => self.starts_empty(func, value),
             _ => false,

@@ -6,8 +6,13 @@
 
 mod conditions;
 mod creations;
+mod footprints;
 mod ordering;
 mod walks;
+mod declared;
+pub mod failures;
+pub mod spawned;
+mod escapes;
 mod objects;
 mod per_call;
 mod readiness;
@@ -27,6 +32,8 @@ use crate::types::{Container, Slot, Type, TypeMap};
 pub use conditions::{Condition, Test};
 pub use creations::Creation;
 pub use ordering::is_explicit;
+pub use declared::DeclaredGuard;
+pub use escapes::{Escape, Part};
 pub use objects::Made;
 pub use saved::{State, Swap};
 
@@ -211,10 +218,10 @@ impl<'a> Analysis<'a> {
         action: Action,
         wanted: impl Fn(&Access) -> bool,
     ) -> Option<Rival<'a>> {
-        self.rival_with(place, ours, action, &self.locks_over(ours), wanted)
+        self.rival_with(place, ours, action, &self.locks_over(ours), true, wanted)
     }
 
-    /// Like [`Self::rival`], with the locks given.
+    /// Like [`Self::rival`], with the locks given; `blames_them` leaves out accesses that lack the guard we hold.
     #[must_use]
     pub fn rival_with(
         &self,
@@ -222,12 +229,19 @@ impl<'a> Analysis<'a> {
         ours: Stretch,
         action: Action,
         locks: &LockSet,
+        blames_them: bool,
         wanted: impl Fn(&Access) -> bool,
     ) -> Option<Rival<'a>> {
         let suspends = self.suspends(ours);
         let mut best: Option<(Rival<'a>, (Confidence, bool))> = None;
         for access in self.accesses(place).filter(|access| !access.owned && wanted(access)) {
-            let Some(rival) = self.meet(ours, action, locks, suspends, access) else { continue };
+            let their_locks = self.summaries.locks_at(access.func, access.act);
+            // A finalizer may run on the thread that holds the lock: there, no lock of theirs would help.
+            let finalizes = self.contexts.is_reached_by(access.func, &[EntryKind::Finalizer]);
+            if blames_them && !finalizes && lacks_our_guard(locks, &their_locks) {
+                continue;
+            }
+            let Some(rival) = self.meet(ours, action, locks, &their_locks, suspends, access) else { continue };
             let rank = (rival.confidence, access.func != ours.func);
             if best.as_ref().is_none_or(|(_, known)| rank > *known) {
                 best = Some((rival, rank));
@@ -242,13 +256,13 @@ impl<'a> Analysis<'a> {
         ours: Stretch,
         action: Action,
         locks: &LockSet,
+        their_locks: &LockSet,
         suspends: bool,
         other: &'a Access,
     ) -> Option<Rival<'a>> {
         if self.contradict((ours.func, ours.to), (other.func, other.act)) {
             return None;
         }
-        let their_locks = self.summaries.locks_at(other.func, other.act);
         let mut best: Option<Rival<'a>> = None;
         for our_group in self.contexts.groups_of(ours.func) {
             for their_group in self.contexts.groups_of(other.func) {
@@ -265,7 +279,7 @@ impl<'a> Analysis<'a> {
                     other.place,
                     action_of(other),
                     two.thread(their_group),
-                    &their_locks,
+                    their_locks,
                     false,
                     self.span(other.func, other.act),
                 );
@@ -355,7 +369,7 @@ impl<'a> Analysis<'a> {
                 || self.tests_alone(access)
         };
         with * 2 >= n_accesses
-            && with >= 3
+            && with >= 2
             && held().any(is_write)
             && held().any(|access| !is_write(access) && tested(access))
             && matches!(slot, Slot::Attr(..) | Slot::Global(..))
@@ -403,6 +417,11 @@ pub struct Guard {
     pub with: u32,
     /// Accesses that do not.
     pub without: u32,
+}
+
+/// We hold a lock for threads and they hold none: the defect is theirs, and `inconsistent-guard` says so there.
+fn lacks_our_guard(ours: &LockSet, theirs: &LockSet) -> bool {
+    theirs.is_empty() && ours.iter().any(|lock| lock.kind == facts::LockKind::Thread)
 }
 
 /// Nobody calls from outside before the program has been imported and started.

@@ -1,16 +1,15 @@
 //! Questions about objects: what a value is made of, which nodes stand for the same object, what is done to it, and
 //! which calls stay on `self`.
 
-use facts::Confidence;
+use facts::{Confidence, PlaceId};
 use smallvec::SmallVec;
 
-use super::{Analysis, Condition, starts_before};
-use crate::summary::mutating as mutates;
+use super::{Analysis, Condition, Rival, starts_before};
 use crate::body::{Display, FunctionKind, LocalId, Op, Val};
-use crate::contexts::EntryKind;
+use crate::contexts::{EntryKind, Sharing};
 use crate::name::Name;
 use crate::project::{ClassId, FuncId};
-use crate::summary::Access;
+use crate::summary::{Access, mutating};
 use crate::types::{Container, Slot, Std, Type};
 
 /// How deep calls on `self` are followed.
@@ -224,7 +223,7 @@ impl<'a> Analysis<'a> {
                 Op::StoreItem { base, .. } => self.is_attr_of_self(func, base),
                 Op::Call { .. } => self
                     .method_call(func, val)
-                    .is_some_and(|(base, name)| mutates(name) && self.is_attr_of_self(func, base)),
+                    .is_some_and(|(base, name)| mutating(name) && self.is_attr_of_self(func, base)),
                 _ => false,
             })
         })
@@ -282,6 +281,37 @@ impl<'a> Analysis<'a> {
             }
         }
         best
+    }
+
+    /// Is the meeting more than a guess: not through a hook or finalizer that might run anything, and of objects or
+    /// variables that are known to be one for both?
+    #[must_use]
+    pub fn is_believable(&self, place: PlaceId, rival: &Rival<'_>) -> bool {
+        let groups = [rival.our_group, rival.their_group];
+        let kind = |group: &usize| self.contexts.groups[*group].kind;
+        if groups.iter().any(|group| matches!(kind(group), EntryKind::Hook | EntryKind::Finalizer)) {
+            return false;
+        }
+        match self.summaries.slot(place) {
+            // Each call of the function around has variables of its own.
+            Slot::Local(..) => groups.iter().any(|group| self.is_at_work(*group)),
+            Slot::Global(..) => true,
+            Slot::Attr(..) => {
+                self.sharing(place).is_none_or(Sharing::is_direct) || groups.iter().all(|group| self.is_at_work(*group))
+            }
+        }
+    }
+
+    /// Does a loop go over the whole of what `iteration` reads, and end before `after`?
+    #[must_use]
+    pub fn runs_over(&self, iteration: &Access, after: &Access) -> bool {
+        let body = self.body(iteration.func);
+        let Op::Iter { .. } = body.op(iteration.act) else { return false };
+        body.blocks.iter().any(|block| {
+            block.kind == crate::body::BlockKind::Loop(iteration.act)
+                && block.end <= after.act.0
+                && !(block.first..block.end).any(|idx| matches!(body.op(Val(idx)), Op::Break | Op::Return(_)))
+        })
     }
 
     /// Does the group do the program's work: is it neither outside callers, nor a hook, nor a finalizer?

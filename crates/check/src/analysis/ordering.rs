@@ -19,16 +19,44 @@ impl Analysis<'_> {
             Slot::Local(owner, _) => self.enters_inside(one, owner) || self.enters_inside(two, owner),
             Slot::Global(..) => true,
             Slot::Attr(owner, _) => {
-                if our_group == their_group && self.is_own_thread(one, owner) {
+                if our_group == their_group && self.is_own_thread(one, owner)
+                    || self.dies_with(our_group, ours.func, owner)
+                    || self.dies_with(their_group, other.func, owner)
+                    || !self.same_object(ours.func, other.func)
+                {
                     return false;
                 }
                 match self.contexts.sharing(owner).map(|sharing| sharing.reason) {
-                    Some(Reason::HandsOut) => is_explicit(one.kind) || is_explicit(two.kind),
+                    Some(Reason::HandsOut) => self.enters_object(one, owner) || self.enters_object(two, owner),
                     Some(Reason::Descriptor) => self.is_descriptor_code(ours.func) && self.is_descriptor_code(other.func),
                     _ => true,
                 }
             }
         }
+    }
+
+    /// Can one object run both methods: is one class an ancestor of the other, or have they a common subclass?
+    fn same_object(&self, first: FuncId, second: FuncId) -> bool {
+        let class = |func| self.project.method_around(func).and_then(|method| self.project.class_of(method));
+        let (Some(one), Some(two)) = (class(first), class(second)) else { return true };
+        let related = |a, b| self.project.class_info(a).mro.contains(&b);
+        if one == two || related(one, two) || related(two, one) {
+            return true;
+        }
+        // Code of an unrelated class holds the object in a variable, unless both belong to one family.
+        let family = self.project.class_info(one).mro.iter().any(|base| related(two, *base));
+        if !family {
+            return true;
+        }
+        let mut work = self.project.class_info(one).subclasses.clone();
+        for _ in 0..128 {
+            let Some(sub) = work.pop() else { return false };
+            if related(sub, two) {
+                return true;
+            }
+            work.extend(&self.project.class_info(sub).subclasses);
+        }
+        false
     }
 
     fn enters_inside(&self, group: &Group, owner: FuncId) -> bool {
@@ -46,6 +74,38 @@ impl Analysis<'_> {
                     at = parent;
                 }
                 false
+            })
+    }
+
+    /// Is the function reached from the `__del__` of the object itself, or of what holds it? Nobody else has it then.
+    fn dies_with(&self, group: usize, func: FuncId, owner: crate::project::ClassId) -> bool {
+        if self.contexts.groups[group].kind != EntryKind::Finalizer {
+            return false;
+        }
+        let path = self.contexts.path(group, func);
+        let Some((root, _)) = path.first() else { return false };
+        if self.project.function(*root).name != "__del__" {
+            return false;
+        }
+        let Some(class) = self.project.class_of(*root) else { return false };
+        let related = |a, b| {
+            self.project.class_info(a).mro.contains(&b) || self.project.class_info(b).mro.contains(&a)
+        };
+        let holder = match self.contexts.sharing(owner).map(|sharing| sharing.reason) {
+            Some(Reason::Held(holder)) => Some(holder),
+            _ => None,
+        };
+        related(class, owner) || holder.is_some_and(|holder| related(class, holder))
+    }
+
+    /// Does a thread of the group enter at a method of the object?
+    fn enters_object(&self, group: &Group, owner: crate::project::ClassId) -> bool {
+        is_explicit(group.kind)
+            && group.entries.iter().any(|entry| {
+                let class = self.project.method_around(entry.func).and_then(|method| self.project.class_of(method));
+                class.is_some_and(|class| {
+                    self.project.class_info(class).mro.contains(&owner) || self.project.class_info(owner).mro.contains(&class)
+                })
             })
     }
 

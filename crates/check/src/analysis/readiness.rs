@@ -3,7 +3,7 @@
 use facts::PlaceId;
 
 use super::{Analysis, Made};
-use crate::summary::mutating as mutates;
+use crate::summary::mutating;
 use crate::body::{BlockKind, Op, Val};
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
@@ -131,6 +131,7 @@ impl Analysis<'_> {
             Op::StoreItem { base, .. } => base == object && !matches!(made, Made::Foreign),
             Op::StoreAttr { base, .. } => base == object && !matches!(made, Made::Container(_)),
             Op::Attr { base, .. } if base == object => match self.called_on(func, object) {
+                Some((_, name)) if depth > 0 => grows(name.as_str()),
                 Some((call, name)) => self.prepares(func, call, name.as_str(), made),
                 // `pool.names.append(...)`
                 None => depth == 0 && self.readies(func, user, Made::Foreign, 1),
@@ -198,7 +199,7 @@ impl Analysis<'_> {
 
 /// Does the method put something into a container?
 fn grows(name: &str) -> bool {
-    mutates(name)
+    mutating(name)
         && !matches!(
             name,
             "pop" | "popleft" | "popitem" | "remove" | "discard" | "clear" | "sort" | "reverse" | "rotate"

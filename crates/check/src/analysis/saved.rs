@@ -161,7 +161,7 @@ impl Analysis<'_> {
         let mut at = value;
         for _ in 0..4 {
             at = body.origin(at);
-            if self.reads(func, at, state) {
+            if self.reads_state(func, at, state) {
                 return Some(at);
             }
             let Op::Call { func: target, args } = body.op(at) else { return None };
@@ -178,7 +178,7 @@ impl Analysis<'_> {
         None
     }
 
-    fn reads(&self, func: FuncId, at: Val, state: State) -> bool {
+    fn reads_state(&self, func: FuncId, at: Val, state: State) -> bool {
         let body = self.body(func);
         match state {
             State::Place(place) => {
@@ -219,7 +219,7 @@ impl Analysis<'_> {
         let mut at = value;
         for _ in 0..4 {
             at = body.origin(at);
-            if self.reads(func, at, state) {
+            if self.reads_state(func, at, state) {
                 return true;
             }
             match body.op(at) {

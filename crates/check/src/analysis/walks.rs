@@ -4,6 +4,7 @@ use facts::{Action, Lock, LockKind};
 
 use super::{Analysis, Rival, Stretch};
 use crate::body::{BlockKind, Op, Val};
+use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 
 impl<'a> Analysis<'a> {
@@ -19,6 +20,18 @@ impl<'a> Analysis<'a> {
             }
         }
         Stretch { func: walk.func, from: walk.val, to }
+    }
+
+    /// From a read to the last step of the loop over it.
+    #[must_use]
+    pub fn walk_of(&self, func: FuncId, from: Val, over: Val) -> Stretch {
+        let body = self.body(func);
+        let looped = body.blocks.iter().find(|block| match block.kind {
+            BlockKind::Loop(iter) => matches!(body.op(iter), Op::Iter { over: walked, .. } if walked == over),
+            _ => false,
+        });
+        let to = looped.filter(|block| block.end > block.first).map_or(over, |block| Val(block.end - 1));
+        Stretch { func, from, to }
     }
 
     /// Does the locked block around an access await something between the access and its end, or its start?

@@ -221,6 +221,7 @@ impl Analysis<'_> {
     pub fn reason_in_words(&self, reason: Reason) -> String {
         match reason {
             Reason::Configured => "the configuration says that instances are shared".to_owned(),
+            Reason::Declared => "an annotation says that instances are shared".to_owned(),
             Reason::HandsOut => "the object hands its own methods to threads".to_owned(),
             Reason::OwnsThread => "the object owns a thread".to_owned(),
             Reason::OwnsLock => "the object owns a lock, so it is meant for several threads".to_owned(),

@@ -58,7 +58,8 @@ fn sites(project: &Project, types: &TypeMap, func: FuncId) -> Vec<CallSite> {
                 let spawned = entries::handed_over(project, types, func, val);
                 for arg in body.args(args) {
                     for callee in function_values(project, types, func, arg.value) {
-                        let spawns = spawned.iter().any(|(value, _)| *value == arg.value);
+                        let spawns = spawned.iter().any(|(value, _)| *value == arg.value)
+                            || entries::makes_coroutine(project, func, callee.func);
                         add(val, callee, true, spawns);
                     }
                 }
@@ -96,7 +97,7 @@ fn sites(project: &Project, types: &TypeMap, func: FuncId) -> Vec<CallSite> {
             }
             Op::Return(Some(value)) | Op::StoreAttr { value, .. } | Op::StoreItem { value, .. } => {
                 for callee in function_values(project, types, func, value) {
-                    add(val, callee, true, false);
+                    add(val, callee, true, entries::makes_coroutine(project, func, callee.func));
                 }
             }
             _ => {}

@@ -104,7 +104,7 @@ fn is_public(project: &Project, func: FuncId, callers: &[Vec<CallSite>]) -> bool
         _ => false,
     };
     // What nothing here calls is called from outside, whatever its name.
-    reachable && (!function.name.is_private() || callers[func.0 as usize].is_empty())
+    reachable && (!function.name.is_private() || callers[func.0 as usize].iter().all(|site| site.guessed))
 }
 
 /// Entry points by what they are: `run` of threads, handlers of servers, finalizers.
@@ -233,8 +233,9 @@ pub(super) fn handed_over(project: &Project, types: &TypeMap, func: FuncId, call
             "fastapi.Depends" | "fastapi.params.Depends" | "fastapi.Security" => {
                 return one(nth(0), EntryKind::Handler);
             }
-            "atexit.register" => return one(nth(0), EntryKind::Hook),
-            "signal.signal" => return one(nth(1), EntryKind::Hook),
+            // Signal and exit handlers run on the main thread.
+            "atexit.register" => return one(nth(0), EntryKind::Main),
+            "signal.signal" => return one(nth(1), EntryKind::Main),
             "weakref.ref" | "weakref.finalize" | "weakref.proxy" | "weakref.WeakMethod" => {
                 return one(nth(1), EntryKind::Finalizer);
             }
@@ -306,11 +307,23 @@ fn spawned(project: &Project, types: &TypeMap, func: FuncId, found: &mut Vec<Ent
                 found.push(Entry { kind: EntryKind::Task, func: callee.func, site: Some((func, call)), multiple });
             }
         }
-        for (value, kind) in handed_over(project, types, func, call) {
+        let handed = handed_over(project, types, func, call);
+        for arg in body.args(args).iter().filter(|arg| handed.iter().all(|(value, _)| *value != arg.value)) {
+            for of in types.of(func, arg.value) {
+                if let Type::Function(callee) | Type::Method(callee) = of {
+                    // A coroutine function that is handed on is run by a loop, sooner or later.
+                    if makes_coroutine(project, func, *callee) {
+                        found.push(Entry { kind: EntryKind::Task, func: *callee, site: Some((func, call)), multiple: false });
+                    }
+                }
+            }
+        }
+        for (value, kind) in handed {
             let multiple = match kind {
                 EntryKind::Thread | EntryKind::Task => {
                     in_loop(body, call) || (is_method_name(body, target, "gather") && args.len > 1)
                 }
+                EntryKind::Main => false,
                 _ => true,
             };
             for entered in entered(project, types, func, value) {

@@ -12,6 +12,7 @@ mod sharing;
 use facts::Span;
 use rustc_hash::FxHashMap;
 
+use crate::annotations::Annotations;
 use crate::body::{FunctionKind, Val};
 use crate::name::Name;
 use crate::project::{ClassId, FuncId, Project};
@@ -23,7 +24,8 @@ pub use sharing::{Reason, Sharing};
 /// How threads come to an entry point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EntryKind {
-    /// The code of modules: runs once, on the thread that imports or starts the program.
+    /// The code of modules, which runs once, on the thread that imports or starts the program; signal and exit
+    /// handlers, which run on the main thread.
     Main,
     /// The target of a thread or timer.
     Thread,
@@ -35,7 +37,7 @@ pub enum EntryKind {
     Task,
     /// `__del__`, weak reference and garbage collection callbacks: at any allocation, on any thread.
     Finalizer,
-    /// Signal, exit and logging hooks.
+    /// Logging hooks: on whatever thread logs.
     Hook,
     /// Outside callers, on any thread.
     Api,
@@ -95,10 +97,10 @@ pub struct Contexts {
 
 /// Finds entry points, follows calls, and tells which classes have shared instances.
 #[must_use]
-pub fn infer(project: &Project, types: &TypeMap, shared: &[String]) -> Contexts {
+pub fn infer(project: &Project, types: &TypeMap, annotations: &Annotations, shared: &[String]) -> Contexts {
     let (calls, callers) = calls::graph(project, types);
     let found = entries::find(project, types, &callers);
-    let sharing = sharing::find(project, types, &found, shared);
+    let sharing = sharing::find(project, types, annotations, &found, shared);
     let groups = group(found);
     let mut contexts =
         Contexts { groups, reach: vec![0; callers.len()], parents: FxHashMap::default(), callers, calls, sharing };
@@ -141,8 +143,9 @@ impl Contexts {
             while let Some(func) = work.pop_front() {
                 for call in &self.calls[func.0 as usize] {
                     let callee = call.callee;
-                    // A finalizer or a loop's callback does not enter code that runs at import.
-                    if self.reach[callee.0 as usize] & bit != 0 || call.spawns || is_scope(project, callee) {
+                    // What is called by its name alone may be something else; code that runs at import is not entered.
+                    let known = !call.guessed && !call.spawns;
+                    if self.reach[callee.0 as usize] & bit != 0 || !known || is_scope(project, callee) {
                         continue;
                     }
                     self.reach[callee.0 as usize] |= bit;

@@ -7,6 +7,7 @@ use facts::Span;
 use rustc_hash::FxHashMap;
 
 use super::{Entry, EntryKind};
+use crate::annotations::Annotations;
 use crate::body::{FunctionKind, Op};
 use crate::project::{ClassId, FuncId, Project};
 use crate::types::{Slot, Std, Type, TypeMap};
@@ -16,6 +17,8 @@ use crate::types::{Slot, Std, Type, TypeMap};
 pub enum Reason {
     /// The configuration says so.
     Configured,
+    /// An annotation says so, or names a lock for an attribute.
+    Declared,
     /// A method is handed to a thread, pool or loop.
     HandsOut,
     /// An attribute is a thread or executor, or the class is a thread.
@@ -56,11 +59,16 @@ impl Sharing {
 pub(super) fn find(
     project: &Project,
     types: &TypeMap,
+    annotations: &Annotations,
     entries: &[Entry],
     configured: &[String],
 ) -> FxHashMap<ClassId, Sharing> {
     let mut found: FxHashMap<ClassId, Sharing> = FxHashMap::default();
+    let get = crate::name::Name::new("__get__");
     let mut add = |class: ClassId, reason: Reason, span: Span| {
+        // The object in the class is a descriptor: what it does for instances is another matter.
+        let is_descriptor = reason == Reason::ClassAttribute && project.method(class, get).is_some();
+        let reason = if is_descriptor { Reason::Descriptor } else { reason };
         let fresh = Sharing { reason, span };
         let known = found.entry(class).or_insert(fresh);
         if reason < known.reason {
@@ -82,9 +90,12 @@ pub(super) fn find(
             add(class, Reason::OwnsThread, span);
         }
     }
+    let sites = Sites::count(project, types);
+    declared(annotations, &mut add);
     for entry in entries {
         if let (Some((caller, call)), Some(class)) = (entry.site, project.class_of(entry.func)) {
-            if !matches!(entry.kind, EntryKind::Task | EntryKind::Handler) {
+            let handed_back = entry.kind == EntryKind::Pool && is_awaited_hand_over(project, types, caller, call);
+            if !matches!(entry.kind, EntryKind::Task | EntryKind::Handler) && !handed_back {
                 add(class, Reason::HandsOut, project.span(caller, call));
             }
         }
@@ -92,10 +103,112 @@ pub(super) fn find(
     for func in project.function_ids() {
         stores(project, types, func, &mut add);
     }
+    // One constant in a global says nothing of a class whose objects are made all over the place.
+    found.retain(|class, sharing| match sharing.reason {
+        Reason::Global | Reason::ClassAttribute => sites.mostly_global(*class),
+        _ => true,
+    });
     hold_guarded(project, types, &mut found);
     inherit(project, &mut found);
-    hold(project, types, &mut found);
+    hold(project, types, &sites, &mut found);
+    found.retain(|class, _| !annotations.confined_classes.contains(class));
     found
+}
+
+/// Where objects of a class are made: how often in all, and how often straight into a global or class attribute.
+struct Sites {
+    total: FxHashMap<ClassId, u32>,
+    global: FxHashMap<ClassId, u32>,
+}
+
+/// A class whose objects are made in more places than this is not that of the one object that a holder shares.
+const SITES_MAX: u32 = 3;
+
+impl Sites {
+    fn count(project: &Project, types: &TypeMap) -> Self {
+        let (mut total, mut global) = (FxHashMap::default(), FxHashMap::default());
+        for func in project.function_ids() {
+            if project.is_test[project.module_of(func).0 as usize] {
+                continue;
+            }
+            let body = &project.function(func).body;
+            for val in body.vals() {
+                if let Op::Call { func: target, .. } = body.op(val) {
+                    for of in types.of(func, target) {
+                        if let Type::Class(class) = of {
+                            *total.entry(*class).or_insert(0) += 1;
+                        }
+                    }
+                }
+                if let Some(value) = stored_globally(project, types, func, val) {
+                    let mut made = |value| {
+                        if let Op::Call { func: target, .. } = body.op(value) {
+                            for of in types.of(func, target) {
+                                if let Type::Class(class) = of {
+                                    *global.entry(*class).or_insert(0) += 1;
+                                }
+                            }
+                        }
+                    };
+                    match body.op(body.origin(value)) {
+                        Op::Either(left, right) => [left, right].into_iter().for_each(made),
+                        _ => made(body.origin(value)),
+                    }
+                }
+            }
+        }
+        Self { total, global }
+    }
+
+    fn total(&self, class: ClassId) -> u32 {
+        self.total.get(&class).copied().unwrap_or(0)
+    }
+
+    fn mostly_global(&self, class: ClassId) -> bool {
+        self.global.get(&class).copied().unwrap_or(0) * 2 > self.total(class)
+    }
+}
+
+/// The value, if a node stores it into a global, a class attribute or a container that is one.
+fn stored_globally(project: &Project, types: &TypeMap, func: FuncId, val: crate::body::Val) -> Option<crate::body::Val> {
+    let body = &project.function(func).body;
+    match body.op(val) {
+        Op::StoreGlobal { value, .. } => Some(value),
+        Op::StoreLocal { value, .. } if project.function(func).kind == FunctionKind::ClassBody => Some(value),
+        Op::StoreAttr { value, .. } if is_class_base(types, func, body, val) => Some(value),
+        Op::StoreItem { base, value, .. } => {
+            let global = types.slots_of(project, func, base).iter().any(|slot| matches!(slot, Slot::Global(..)));
+            global.then_some(value)
+        }
+        _ => None,
+    }
+}
+
+/// `await to_thread(self.work)`: the object goes to a pool thread and comes back; its owner waits meanwhile.
+fn is_awaited_hand_over(project: &Project, types: &TypeMap, func: FuncId, call: crate::body::Val) -> bool {
+    let body = &project.function(func).body;
+    let by_name = types.external_callee(project, func, call).is_some_and(|name| {
+        matches!(name.as_str().rsplit('.').next(), Some("to_thread" | "sync_to_async" | "run_in_threadpool" | "run_sync"))
+    });
+    let by_method = match body.op(call) {
+        Op::Call { func: target, .. } => matches!(body.op(target), Op::Attr { name, .. } if name == "run_in_executor"),
+        _ => false,
+    };
+    by_name || by_method
+}
+
+/// What people say of sharing.
+fn declared(annotations: &Annotations, add: &mut impl FnMut(ClassId, Reason, Span)) {
+    for (class, span) in &annotations.shared {
+        add(*class, Reason::Declared, *span);
+    }
+    let mut guarded: Vec<_> = annotations.guards.iter().collect();
+    guarded.sort_unstable_by_key(|(_, lock)| lock.span);
+    for (slot, lock) in guarded {
+        if let Slot::Attr(class, _) = slot {
+            add(*class, Reason::Declared, lock.span);
+        }
+    }
 }
 
 /// What a function's stores say about sharing.
@@ -180,7 +293,8 @@ fn hold_guarded(project: &Project, types: &TypeMap, found: &mut FxHashMap<ClassI
             let keyed = ["__getitem__", "__setitem__"]
                 .iter()
                 .all(|name| project.method(*held, crate::name::Name::new(name)).is_some());
-            if guarded && keyed {
+            let made_here = types.slot(slot).len() == 1;
+            if guarded && keyed && made_here {
                 let span = super::class_span(project, *held);
                 found.entry(holder).or_insert(Sharing { reason: Reason::HoldsGuarded, span });
             }
@@ -198,7 +312,12 @@ fn inherit(project: &Project, found: &mut FxHashMap<ClassId, Sharing>) {
     for (class, sharing) in &direct {
         let down = matches!(
             sharing.reason,
-            Reason::OwnsLock | Reason::OwnsThread | Reason::HandsOut | Reason::Configured | Reason::Descriptor
+            Reason::OwnsLock
+                | Reason::OwnsThread
+                | Reason::HandsOut
+                | Reason::Configured
+                | Reason::Declared
+                | Reason::Descriptor
         );
         let mut work = if down { project.class_info(*class).subclasses.clone() } else { Vec::new() };
         let mut steps = 0;
@@ -220,19 +339,19 @@ fn inherit(project: &Project, found: &mut FxHashMap<ClassId, Sharing>) {
 }
 
 /// What a shared object holds is shared with it.
-fn hold(project: &Project, types: &TypeMap, found: &mut FxHashMap<ClassId, Sharing>) {
+fn hold(project: &Project, types: &TypeMap, sites: &Sites, found: &mut FxHashMap<ClassId, Sharing>) {
     let mut slots: Vec<(ClassId, Slot)> = types.attributes();
     slots.sort_unstable();
     for _ in 0..3 {
         let mut fresh = Vec::new();
         for (class, slot) in &slots {
             let Some(holder) = found.get(class).copied() else { continue };
-            if matches!(holder.reason, Reason::OwnsLoopLock) {
+            if matches!(holder.reason, Reason::OwnsLoopLock | Reason::Descriptor | Reason::HandsOut | Reason::HoldsGuarded) {
                 continue;
             }
             for of in types.slot(*slot).iter().chain(types.elements(*slot)) {
                 if let Type::Instance(held) = of {
-                    if !found.contains_key(held) {
+                    if !found.contains_key(held) && sites.total(*held) <= SITES_MAX {
                         fresh.push((*held, Sharing { reason: Reason::Held(*class), span: holder.span }));
                     }
                 }

@@ -23,7 +23,7 @@ pub use hold::hold_lock;
 pub use once::{double_checked, recheck};
 pub use primitive::{reentrant, thread_lock};
 pub use publish::publish_last;
-pub use snapshot::snapshot;
+pub use snapshot::{copy_of, snapshot};
 pub use step::{one_step, read_once};
 pub use with::{loop_for_wait, with_for_acquire};
 

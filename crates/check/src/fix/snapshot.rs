@@ -10,6 +10,7 @@ use super::sheet::Sheet;
 use super::{hold, local};
 use crate::analysis::{Analysis, Stretch, is_write};
 use crate::body::{Op, Val};
+use crate::project::FuncId;
 use crate::source::outline::Kind;
 use crate::summary::{Access, Touch};
 use crate::types::Container;
@@ -49,6 +50,17 @@ fn copied_under_lock(analysis: &Analysis<'_>, walk: &Access) -> Option<Fix> {
     edits.push(sheet.edit(whole.start, whole.end, name));
     edits.extend(guard.edits.iter().cloned());
     Some(Fix { safety, title: hold::title(&guard, "the copy that is gone through"), edits })
+}
+
+/// `for x in d.items()` -> `for x in list(d.items())`, where nothing is known of the container.
+#[must_use]
+pub fn copy_of(analysis: &Analysis<'_>, func: FuncId, over: Val) -> Option<Fix> {
+    let sheet = Sheet::of(analysis, analysis.project.file_of(func))?;
+    let node = analysis.body(func).node(over);
+    let text = sheet.slice(node.start, node.end);
+    let edits = vec![sheet.edit(node.start, node.start, "list("), sheet.edit(node.end, node.end, ")")];
+    let title = format!("go through a copy of `{text}`");
+    (!text.contains('\n') && analysis.runtime.snapshots_are_atomic()).then_some(Fix { safety: Safety::Safe, title, edits })
 }
 
 fn copied(analysis: &Analysis<'_>, walk: &Access) -> Option<Fix> {

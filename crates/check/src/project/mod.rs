@@ -370,6 +370,7 @@ fn is_test(path: &str) -> bool {
     let mut parts = path.rsplit('/');
     let file = parts.next().unwrap_or("");
     file.starts_with("test_")
+        || file.starts_with("pytest_")
         || file.ends_with("_test.py")
         || file == "conftest.py"
         || parts.any(|part| matches!(part, "tests" | "test" | "idle_test" | "testing" | "benchmarks" | "examples_test"))

@@ -3,7 +3,8 @@
 use facts::{Action, Finding, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::Analysis;
+use crate::analysis::{Analysis, Creation};
+use crate::body::Op;
 use crate::fix;
 use crate::summary::Access;
 
@@ -28,12 +29,12 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 }
 
 fn finding(analysis: &Analysis<'_>, store: &Access) -> Option<Finding> {
-    let creation = analysis.creation(store)?;
+    let creation = made(analysis, store)?;
     let stretch = creation.stretch;
     if !analysis.project.function(store.func).is_async || !analysis.suspends(stretch) {
         return None;
     }
-    let rival = analysis.rival(store.place, stretch, Action::Update, |other| analysis.creation(other).is_some())?;
+    let rival = analysis.rival(store.place, stretch, Action::Update, |other| made(analysis, other).is_some())?;
     let name = analysis.place_name(store);
     let order = vec![
         format!("one task finds `{name}` missing and awaits"),
@@ -45,4 +46,14 @@ fn finding(analysis: &Analysis<'_>, store: &Access) -> Option<Finding> {
     let tested = analysis.span(store.func, creation.condition.at);
     let fix = fix::double_checked(analysis, store, &creation.condition, stretch);
     Some(finding.also(tested, "another task can pass this test during the await").with_fix(fix))
+}
+
+/// What is made after an await was not cheap, so that even a second equal one matters; a plain flag does not.
+fn made(analysis: &Analysis<'_>, store: &Access) -> Option<Creation> {
+    let creation = analysis.lazy_store(store)?;
+    let body = analysis.body(store.func);
+    let value = body.origin(creation.value);
+    let constant = matches!(body.op(value), Op::None | Op::Truth(_) | Op::Scalar | Op::Str(_));
+    let plain = analysis.types.is_plain(analysis.project, analysis.types.of(store.func, value));
+    (!constant && !plain).then_some(creation)
 }

@@ -4,7 +4,7 @@ use facts::{Action, Finding, PlaceId, RuleInfo, Severity};
 
 use super::Rule;
 use crate::analysis::{Analysis, Condition, Rival, Stretch, Test, is_write, removes};
-use crate::body::{Op, Val};
+use crate::body::{BlockKind, Op, Val};
 use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
@@ -73,6 +73,10 @@ fn hazard<'a>(
         Test::Compared if adds(analysis, act) && is_limit(analysis, act, condition) => {
             let rival = rival(Action::Update, &|other| adds(analysis, other))?;
             Some((rival, "both go on: the limit is exceeded"))
+        }
+        Test::Absent if starts_something(analysis, act, condition) => {
+            let rival = rival(Action::Update, &|other| matches!(other.touch, Touch::Store(_)) && is_constant(analysis, other))?;
+            Some((rival, "both find the flag unset, and what should happen once happens twice"))
         }
         Test::LacksKey(_) if registers(analysis, act) => {
             let rival = rival(Action::Update, &|other| registers(analysis, other) || takes_keys(analysis, other, act))?;
@@ -162,6 +166,42 @@ fn registers(analysis: &Analysis<'_>, access: &Access) -> bool {
         Touch::Method(name) => name == "append" && analysis.container(access.place) == Some(Container::List) && !is_write_once(access),
         _ => false,
     }
+}
+
+/// Sets a flag that was found unset, and does something beside it that must not happen twice.
+fn starts_something(analysis: &Analysis<'_>, act: &Access, condition: &Condition) -> bool {
+    if !is_constant(analysis, act) || condition.through_local {
+        return false;
+    }
+    let body = analysis.body(act.func);
+    let Some((_, block)) = body.enclosing(act.act).find(|(_, block)| match block.kind {
+        BlockKind::Then(test) | BlockKind::Else(test) => test >= condition.read,
+        _ => false,
+    }) else {
+        return false;
+    };
+    (block.first..block.end).map(Val).any(|val| match body.op(val) {
+        Op::Call { func, .. } => match body.op(func) {
+            Op::Attr { name, .. } => matters_twice(name.as_str()),
+            Op::Global(name) => matters_twice(name.as_str()),
+            _ => false,
+        },
+        _ => false,
+    })
+}
+
+/// `x = True`
+fn is_constant(analysis: &Analysis<'_>, access: &Access) -> bool {
+    match access.touch {
+        Touch::Store(value) => matches!(analysis.body(access.func).op(value), Op::Truth(true)),
+        _ => false,
+    }
+}
+
+/// Does a call with this name do something that must not be done twice?
+fn matters_twice(name: &str) -> bool {
+    let words = ["start", "submit", "create", "register", "connect", "open", "install", "setup", "init", "initialize", "load", "spawn"];
+    name.trim_start_matches('_').split('_').any(|word| words.contains(&word)) || name.starts_with("add")
 }
 
 fn is_write_once(access: &Access) -> bool {

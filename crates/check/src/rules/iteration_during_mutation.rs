@@ -3,10 +3,13 @@
 use facts::{Action, Finding, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::{Analysis, resizes};
+use crate::analysis::{Analysis, is_write, resizes};
+use crate::body::{Op, Val};
+use crate::contexts::EntryKind;
 use crate::fix;
+use crate::project::FuncId;
 use crate::summary::{Access, Touch};
-use crate::types::Container;
+use crate::types::{Container, Type};
 
 pub(super) static RULE: Rule = Rule {
     info: RuleInfo {
@@ -29,6 +32,71 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             found.extend(finding(analysis, walk));
         }
     }
+    for func in analysis.functions().filter(|func| !analysis.is_import_code(*func)) {
+        let body = analysis.body(func);
+        for val in body.vals() {
+            if let Op::Iter { over, .. } = body.op(val) {
+                found.extend(modules_finding(analysis, func, over).or_else(|| namespace_finding(analysis, func, over)));
+            }
+        }
+    }
+}
+
+/// What a view such as `x.items()` is taken of; otherwise the value itself.
+fn viewed(analysis: &Analysis<'_>, func: FuncId, over: Val) -> Val {
+    match analysis.method_call(func, over) {
+        Some((base, "items" | "keys" | "values")) => base,
+        _ => over,
+    }
+}
+
+/// `for name in sys.modules`: any thread may import something for the first time.
+fn modules_finding(analysis: &Analysis<'_>, func: FuncId, over: Val) -> Option<Finding> {
+    let of = viewed(analysis, func, over);
+    let modules = analysis.types.of(func, of).iter().any(|of| matches!(of, Type::External(name) if *name == "sys.modules"));
+    let reached = analysis.contexts.groups_of(func).any(|group| analysis.contexts.groups[group].kind != EntryKind::Main);
+    let message = "`sys.modules` is iterated, and any thread that imports something for the first time changes its size";
+    (modules && reached).then(|| {
+        Finding::new(&RULE.info, analysis.span(func, over), message).on("sys.modules").within(analysis.symbol(func)).with_fix(
+            fix::copy_of(analysis, func, over),
+        )
+    })
+}
+
+/// `for name in self.__dict__`: a method that sets an attribute for the first time changes its size.
+fn namespace_finding(analysis: &Analysis<'_>, func: FuncId, over: Val) -> Option<Finding> {
+    let of = viewed(analysis, func, over);
+    let body = analysis.body(func);
+    let Op::Attr { base, name } = body.op(of) else { return None };
+    if name != "__dict__" || analysis.is_owned_by_maker(func) {
+        return None;
+    }
+    let class = analysis.types.of(func, base).iter().find_map(|of| match of {
+        Type::Instance(class) => Some(*class),
+        _ => None,
+    })?;
+    let stretch = analysis.walk_of(func, of, over);
+    for slot in analysis.types.attributes_of(analysis.project, class) {
+        let Some(place) = analysis.summaries.places.get(&slot) else { continue };
+        analysis.sharing(*place).filter(|sharing| sharing.is_direct())?;
+        if analysis.accesses(*place).any(|access| access.owned && is_write(access)) {
+            continue;
+        }
+        let stores = |other: &Access| matches!(other.touch, Touch::Store(_) | Touch::Update(_));
+        let Some(rival) = analysis.rival(*place, stretch, Action::Read, stores) else { continue };
+        let place = format!("{}.__dict__", analysis.files.text(analysis.span(func, base)));
+        let setter = analysis.span(rival.access.func, rival.access.act);
+        let message = format!("`{place}` is iterated, and another thread can set an attribute for the first time");
+        return Some(
+            Finding::new(&RULE.info, analysis.span(func, over), message)
+                .on(place)
+                .within(analysis.symbol(func))
+                .also(setter, "an attribute that the constructor does not set is set here")
+                .with_fix(fix::copy_of(analysis, func, over))
+                .confidence(rival.confidence),
+        );
+    }
+    None
 }
 
 fn finding(analysis: &Analysis<'_>, walk: &Access) -> Option<Finding> {

@@ -30,6 +30,14 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     }
 }
 
+/// Where a slot is filled: the store itself, or the call of a helper that does nothing but fill it.
+#[derive(Clone, Copy)]
+struct Filling<'a> {
+    store: &'a Access,
+    func: FuncId,
+    at: Val,
+}
+
 fn filled(analysis: &Analysis<'_>, store: &Access) -> Option<Finding> {
     let value = match store.touch {
         Touch::Store(value) => value,
@@ -37,37 +45,48 @@ fn filled(analysis: &Analysis<'_>, store: &Access) -> Option<Finding> {
         _ => return None,
     };
     let sure = matters(analysis, store.func, value)?;
-    let region = analysis.summaries.region_at(store.func, store.act)?;
+    let here = Filling { store, func: store.func, at: store.act };
+    let finding = unchecked(analysis, here).or_else(|| {
+        let in_branch = analysis.body(store.func).enclosing(store.act).next().is_some();
+        let sites = analysis.contexts.callers[store.func.0 as usize].iter();
+        let direct = sites.filter(|site| !in_branch && !site.as_value && !site.spawns && !site.guessed);
+        direct
+            .filter(|site| !analysis.is_owned_by_maker(site.caller))
+            .find_map(|site| unchecked(analysis, Filling { store, func: site.caller, at: site.at }))
+    })?;
+    Some(if sure { finding } else { finding.confidence(Confidence::Low) })
+}
+
+fn unchecked(analysis: &Analysis<'_>, filling: Filling<'_>) -> Option<Finding> {
+    let Filling { store, func, at } = filling;
+    let region = analysis.summaries.region_at(func, at)?;
     let slot = analysis.summaries.slot(store.place);
     let tests: Vec<Condition> = analysis
-        .conditions(store.func, store.act)
+        .conditions(func, at)
         .into_iter()
         .filter(|test| test.slot == slot && matches!(test.test, Test::Absent | Test::LacksKey(_)))
         .collect();
     let first = tests.first()?;
-    let is_inside = |at: Val| region.first <= at.0 && at.0 < region.end;
-    let is_held = |at: Val| analysis.summaries.locks_at(store.func, at).holds(region.lock.place);
-    if tests.iter().any(|test| is_held(test.read)) || looked_at_again(analysis, store, region) {
+    let is_held = |at: Val| analysis.summaries.locks_at(func, at).holds(region.lock.place);
+    if tests.iter().any(|test| is_held(test.read)) || looked_at_again(analysis, filling, region) {
         return None;
     }
-    debug_assert!(!is_inside(first.read));
-    let stretch = Stretch { func: store.func, from: first.read, to: store.act };
+    let stretch = Stretch { func, from: first.read, to: at };
     let rival = analysis.rival(store.place, stretch, Action::Update, |other| creates(analysis, other))?;
-    let finding = finding(analysis, store, first, region, &rival);
-    Some(if sure { finding } else { finding.confidence(Confidence::Low) })
+    Some(finding(analysis, filling, first, region, &rival))
 }
 
 /// Is the slot read again under the lock, here or in a helper?
-fn looked_at_again(analysis: &Analysis<'_>, store: &Access, region: &Held) -> bool {
-    let before = |at: Val| region.first <= at.0 && at < store.val;
+fn looked_at_again(analysis: &Analysis<'_>, filling: Filling<'_>, region: &Held) -> bool {
+    let Filling { store, func, at } = filling;
     let place = store.place;
     let reads = |func: FuncId| {
         analysis.accesses_in(func).iter().filter(move |access| access.place == place && !is_write(access))
     };
-    if reads(store.func).any(|access| before(access.val) && access.act != store.act) {
+    if reads(func).any(|access| region.first <= access.val.0 && access.val < at && access.act != at) {
         return true;
     }
-    let calls = (region.first..store.act.0).map(Val).flat_map(|at| analysis.callees(store.func, at));
+    let calls = (region.first..=at.0).map(Val).flat_map(|at| analysis.callees(func, at));
     calls.into_iter().any(|callee| analysis.self_reach(callee).into_iter().any(|func| reads(func).next().is_some()))
 }
 
@@ -90,10 +109,17 @@ fn creates(analysis: &Analysis<'_>, access: &Access) -> bool {
     }
 }
 
-fn finding(analysis: &Analysis<'_>, store: &Access, test: &Condition, region: &Held, rival: &Rival<'_>) -> Finding {
+fn finding(
+    analysis: &Analysis<'_>,
+    filling: Filling<'_>,
+    test: &Condition,
+    region: &Held,
+    rival: &Rival<'_>,
+) -> Finding {
+    let Filling { store, func, at } = filling;
     let name = analysis.place_name(store);
-    let lock = analysis.name_of(region.lock.place, store.func);
-    let stretch = Stretch { func: store.func, from: test.read, to: store.act };
+    let lock = analysis.name_of(region.lock.place, func);
+    let stretch = Stretch { func, from: test.read, to: at };
     let order = vec![
         format!("one thread finds `{name}` missing, and takes `{lock}`"),
         format!("another thread finds `{name}` missing as well, and waits for `{lock}`"),
@@ -101,12 +127,14 @@ fn finding(analysis: &Analysis<'_>, store: &Access, test: &Condition, region: &H
     ];
     let evidence = analysis.evidence(stretch, analysis.doing(store), rival, None, order);
     let message = format!("`{name}` is tested before `{lock}` is taken, and not again under it");
-    Finding::new(&RULE.info, analysis.span(store.func, store.act), message)
+    let mut finding = Finding::new(&RULE.info, analysis.span(func, at), message)
         .on(name)
-        .within(analysis.symbol(store.func))
-        .also(analysis.span(store.func, test.at), "tested here without the lock")
-        .also(analysis.span(store.func, region.at), "another thread can have filled it before this lock is had")
-        .confidence(rival.confidence)
-        .because(evidence)
-        .with_fix(fix::recheck(analysis, store, test))
+        .within(analysis.symbol(func))
+        .also(analysis.span(func, test.at), "tested here without the lock")
+        .also(analysis.span(func, region.at), "another thread can have filled it before this lock is had");
+    if func != store.func {
+        finding = finding.also(analysis.span(store.func, store.act), "filled here");
+    }
+    let fix = (func == store.func).then(|| fix::recheck(analysis, store, test)).flatten();
+    finding.confidence(rival.confidence).because(evidence).with_fix(fix)
 }

@@ -9,12 +9,21 @@ use crate::analysis::Analysis;
 
 mod await_split_init;
 mod check_then_act;
+mod copy_then_reset;
+mod fork_with_threads;
+mod guarded_state_escapes;
 mod inconsistent_guard;
 mod iteration_during_mutation;
+mod loop_touched_from_thread;
+mod lost_exception;
 mod missing_recheck;
+mod no_shutdown;
 mod nulled_while_used;
 mod publish_before_init;
+mod reused_event;
 mod save_and_restore;
+mod thread_local_in_async;
+mod unbounded_threads;
 mod unguarded_collection;
 mod unlocked_increment;
 mod unlocked_lazy_init;
@@ -40,7 +49,16 @@ pub static RULES: &[&Rule] = &[
     &unguarded_collection::RULE,
     &iteration_during_mutation::RULE,
     &inconsistent_guard::RULE,
+    &guarded_state_escapes::RULE,
+    &copy_then_reset::RULE,
     &save_and_restore::RULE,
+    &unbounded_threads::RULE,
+    &lost_exception::RULE,
+    &no_shutdown::RULE,
+    &loop_touched_from_thread::RULE,
+    &reused_event::RULE,
+    &thread_local_in_async::RULE,
+    &fork_with_threads::RULE,
 ];
 
 /// Raised when a rule panics: a bug of ours that must not hide the other rules.
@@ -62,6 +80,40 @@ pub static SYNTAX_ERROR: RuleInfo = RuleInfo {
     docs: include_str!("syntax_error.md"),
     on_by_default: true,
 };
+
+/// Raised where a comment allows a finding that is not there.
+pub static UNUSED_SUPPRESSION: RuleInfo = RuleInfo {
+    name: "unused-suppression",
+    code: "RP002",
+    severity: Severity::Warning,
+    summary: "a comment allows a finding that does not exist",
+    docs: include_str!("unused_suppression.md"),
+    on_by_default: true,
+};
+
+/// Raised where a comment allows a finding and does not say why.
+pub static UNEXPLAINED_SUPPRESSION: RuleInfo = RuleInfo {
+    name: "unexplained-suppression",
+    code: "RP003",
+    severity: Severity::Warning,
+    summary: "a comment allows a finding and does not say why",
+    docs: include_str!("unexplained_suppression.md"),
+    on_by_default: true,
+};
+
+/// Raised where a claim of the user's cannot be understood.
+pub static UNKNOWN_ANNOTATION: RuleInfo = RuleInfo {
+    name: "unknown-annotation",
+    code: "RP004",
+    severity: Severity::Warning,
+    summary: "an annotation says something that cannot be used",
+    docs: include_str!("unknown_annotation.md"),
+    on_by_default: true,
+};
+
+/// Rules about the run itself and about what people write for it: no page of theirs has a function beside it.
+pub static ABOUT_THE_RUN: [&RuleInfo; 5] =
+    [&INTERNAL_ERROR, &SYNTAX_ERROR, &UNUSED_SUPPRESSION, &UNEXPLAINED_SUPPRESSION, &UNKNOWN_ANNOTATION];
 
 /// Runs the selected rules.
 #[must_use]

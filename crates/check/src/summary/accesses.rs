@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::{Access, Summaries, Touch, read_within};
+use crate::annotations::Annotations;
 use crate::body::{Body, Compare, FunctionKind, Op, Val};
 use crate::contexts::Contexts;
 use crate::name::Name;
@@ -12,12 +13,19 @@ use crate::types::{Container, Slot, Std, Type, TypeMap};
 struct Collector<'a> {
     project: &'a Project,
     types: &'a TypeMap,
+    annotations: &'a Annotations,
     contexts: &'a Contexts,
     summaries: &'a mut Summaries,
 }
 
-pub(super) fn collect(project: &Project, types: &TypeMap, contexts: &Contexts, summaries: &mut Summaries) {
-    let mut collector = Collector { project, types, contexts, summaries };
+pub(super) fn collect(
+    project: &Project,
+    types: &TypeMap,
+    annotations: &Annotations,
+    contexts: &Contexts,
+    summaries: &mut Summaries,
+) {
+    let mut collector = Collector { project, types, annotations, contexts, summaries };
     for func in project.function_ids() {
         collector.function(func);
     }
@@ -48,6 +56,9 @@ impl Collector<'_> {
                 if !self.is_state(func, val, slot, aliased) {
                     continue;
                 }
+                if aliased && self.was_swapped_out(func, body, val, slot) {
+                    continue;
+                }
                 let (touch, act) = self.touch(func, body, val, slot);
                 // Reading a local is no access to the place it once came from; using the container it holds is.
                 if aliased && matches!(touch, Touch::Load | Touch::Member | Touch::Escape) {
@@ -60,12 +71,29 @@ impl Collector<'_> {
         }
     }
 
+    /// `old = self.x; self.x = []; ... old ...`: what the local holds is no longer what the place holds.
+    fn was_swapped_out(&self, func: FuncId, body: &Body, val: Val, slot: Slot) -> bool {
+        let read = body.origin(val);
+        (read.0..val.0).map(Val).any(|between| match body.op(between) {
+            Op::StoreAttr { .. } | Op::StoreGlobal { .. } | Op::StoreCaptured { .. } => {
+                self.types.slots_of(self.project, func, between).contains(&slot)
+            }
+            _ => false,
+        })
+    }
+
     /// Is the slot state that threads may share?
     fn is_state(&self, func: FuncId, val: Val, slot: Slot, aliased: bool) -> bool {
+        if self.annotations.confined.contains(&slot) {
+            return false;
+        }
         match slot {
             Slot::Attr(class, name) => {
-                if self.project.method(class, name).is_some() && !self.types.has_attr(self.project, class, name) {
-                    return false;
+                if let Some(method) = self.project.method(class, name) {
+                    let property = self.types.flags(method).is_property;
+                    if property || !self.types.has_attr(self.project, class, name) {
+                        return false;
+                    }
                 }
                 // Each thread sees attributes of its own.
                 if self.types.std_of(self.project, Type::Instance(class)) == Some(Std::ThreadLocal) {
@@ -75,7 +103,10 @@ impl Collector<'_> {
             }
             Slot::Global(..) => {
                 let known = self.types.of(func, val);
-                known.is_empty() || !known.iter().all(|of| matches!(of, Type::Module(_) | Type::External(_)))
+                let own = |of: &Type| matches!(of, Type::Std(Std::ThreadLocal | Std::ContextVar));
+                let here = self.types.slot(slot);
+                !here.iter().any(own)
+                    && (known.is_empty() || !known.iter().all(|of| matches!(of, Type::Module(_) | Type::External(_))))
             }
             Slot::Local(owner, _) => !aliased && owner != func,
         }
@@ -101,11 +132,18 @@ impl Collector<'_> {
             Op::Attr { base, .. } | Op::StoreAttr { base, .. } | Op::DelAttr { base, .. } => base,
             _ => return false,
         };
-        if self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_))) {
-            return false;
-        }
         let origin = body.origin(base);
+        if self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_))) {
+            // A class that is being made.
+            let making = self.project.function(func).name == "__init_subclass__" || self.summaries.function(func).init_only;
+            return making && matches!(body.op(origin), Op::Param(0)) && self.project.function(func).name != "__new__";
+        }
         match body.op(origin) {
+            // `with Thing() as thing:`
+            Op::Enter { context, .. } => match body.op(body.origin(context)) {
+                Op::Call { func: target, .. } => self.types.of(func, target).iter().any(|of| matches!(of, Type::Class(_))),
+                _ => false,
+            },
             Op::Param(0) => self.summaries.function(func).init_only,
             Op::Call { func: target, .. } => {
                 self.types.of(func, target).iter().any(|of| matches!(of, Type::Class(_)))

@@ -12,7 +12,9 @@ const ROUNDS: usize = 12;
 
 /// Functions that make or restore an object, and run before anyone else has it.
 fn makes(name: &str) -> bool {
-    matches!(
+    // In a forked child there is one thread.
+    let after_fork = name.contains("after_fork") || name.contains("at_fork");
+    after_fork || matches!(
         name,
         "__init__"
             | "__new__"
@@ -33,6 +35,11 @@ fn makes(name: &str) -> bool {
     )
 }
 
+/// Public, but by its name a part of the construction.
+fn prepares(name: &str) -> bool {
+    name.split('_').any(|word| matches!(word, "init" | "setup" | "initialize" | "configure"))
+}
+
 /// Marks functions that run only while their object is made: constructors, and private methods that only they call.
 pub(super) fn init_only(project: &Project, types: &TypeMap, contexts: &Contexts, summaries: &mut Summaries) {
     let functions: Vec<FuncId> = project.function_ids().collect();
@@ -43,7 +50,7 @@ pub(super) fn init_only(project: &Project, types: &TypeMap, contexts: &Contexts,
         let called = !contexts.callers[id.0 as usize].is_empty();
         let explicit = contexts.is_reached_by_itself(*id);
         summaries.functions[id.0 as usize].init_only =
-            method && (starts || function.name.is_private() && called && !explicit);
+            method && (starts || (function.name.is_private() || prepares(function.name.as_str())) && called && !explicit);
         let _ = types;
     }
     for _ in 0..ROUNDS {
@@ -88,7 +95,11 @@ fn on_self(project: &Project, site: &CallSite) -> bool {
 /// caller does not hold.
 pub(super) fn at_entry(project: &Project, contexts: &Contexts, summaries: &mut Summaries) {
     let functions: Vec<FuncId> = project.function_ids().collect();
-    let mut entry: Vec<Option<LockSet>> = functions.iter().map(|id| start(project, contexts, summaries, *id)).collect();
+    let required = |id: FuncId| summaries.functions[id.0 as usize].required.clone();
+    let mut entry: Vec<Option<LockSet>> = functions
+        .iter()
+        .map(|id| start(project, contexts, summaries, *id).map(|locks| locks.union(&required(*id))))
+        .collect();
     for _ in 0..ROUNDS {
         let mut changed = false;
         for id in &functions {
@@ -106,6 +117,7 @@ pub(super) fn at_entry(project: &Project, contexts: &Contexts, summaries: &mut S
                     Some(before) => before.intersection(&here),
                 });
             }
+            let meet = meet.map(|locks| locks.union(&required(*id)));
             if meet.is_some() && meet != entry[idx] {
                 entry[idx] = meet;
                 changed = true;
@@ -116,7 +128,7 @@ pub(super) fn at_entry(project: &Project, contexts: &Contexts, summaries: &mut S
         }
     }
     for (function, locks) in summaries.functions.iter_mut().zip(entry) {
-        function.entry = locks.unwrap_or_default();
+        function.entry = locks.unwrap_or_else(|| function.required.clone());
     }
 }
 

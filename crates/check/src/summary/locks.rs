@@ -5,8 +5,8 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::{Held, Summaries};
+use crate::annotations::{Annotations, DeclaredLock};
 use crate::body::{BlockKind, Op, Val};
-use crate::contexts::Contexts;
 use crate::name::Name;
 use crate::project::{ClassId, FuncId, ModuleId, Project, Symbol};
 use crate::types::{Slot, Std, Type, TypeMap};
@@ -17,12 +17,13 @@ pub(super) type Found = SmallVec<[(Slot, LockKind); 2]>;
 struct Finder<'a> {
     project: &'a Project,
     types: &'a TypeMap,
+    annotations: &'a Annotations,
     /// A condition made over a lock is that lock.
     aliases: FxHashMap<Slot, Slot>,
 }
 
-pub(super) fn find(project: &Project, types: &TypeMap, contexts: &Contexts, summaries: &mut Summaries) {
-    let mut finder = Finder { project, types, aliases: FxHashMap::default() };
+pub(super) fn find(project: &Project, types: &TypeMap, annotations: &Annotations, summaries: &mut Summaries) {
+    let mut finder = Finder { project, types, annotations, aliases: FxHashMap::default() };
     project.function_ids().for_each(|func| finder.alias(func));
     for func in project.function_ids() {
         let mut regions = Vec::new();
@@ -38,12 +39,34 @@ pub(super) fn find(project: &Project, types: &TypeMap, contexts: &Contexts, summ
             .collect();
         summaries.functions[func.0 as usize].held = held;
     }
-    let _ = contexts;
+    finder.declared(summaries);
 }
 
 type Region = (u32, u32, (Slot, LockKind), Val);
 
 impl Finder<'_> {
+    /// The locks that annotations name.
+    fn declared(&self, summaries: &mut Summaries) {
+        let lock = |summaries: &mut Summaries, of: &DeclaredLock| {
+            let place = summaries.place(self.aliases.get(&of.slot).copied().unwrap_or(of.slot));
+            Lock { place, kind: of.kind, mode: LockMode::Exclusive }
+        };
+        let mut guards: Vec<_> = self.annotations.guards.iter().collect();
+        guards.sort_unstable_by_key(|(slot, of)| (of.span, **slot));
+        for (slot, of) in guards {
+            let (place, lock) = (summaries.place(*slot), lock(summaries, of));
+            summaries.declared_guards.insert(place, (lock, of.span));
+        }
+        let mut required: Vec<_> = self.annotations.required.iter().collect();
+        required.sort_unstable_by_key(|(func, _)| **func);
+        for (func, locks) in required {
+            for of in locks {
+                let lock = lock(summaries, of);
+                summaries.functions[func.0 as usize].required.insert(lock);
+            }
+        }
+    }
+
     fn alias(&mut self, func: FuncId) {
         let body = &self.project.function(func).body;
         for val in body.vals() {
@@ -211,7 +234,8 @@ impl Finder<'_> {
         }
         let slots = self.types.slots_of(self.project, func, val);
         let known = self.types.of(func, val);
-        if let Some(kind) = kind.or_else(|| self.by_name(func, val, known, is_async)) {
+        let declared = || slots.iter().find_map(|slot| self.annotations.lock_kind(*slot));
+        if let Some(kind) = kind.or_else(declared).or_else(|| self.by_name(func, val, known, is_async)) {
             if slots.is_empty() {
                 found.push((self.textual(func, val), kind));
             }

@@ -10,9 +10,10 @@ mod stateful;
 
 pub(crate) use locks::{method_call, says_lock};
 
-use facts::{Lock, LockSet, PlaceId};
+use facts::{Lock, LockSet, PlaceId, Span};
 use rustc_hash::FxHashMap;
 
+use crate::annotations::Annotations;
 use crate::body::{Op, Val};
 use crate::contexts::Contexts;
 use crate::name::Name;
@@ -93,6 +94,8 @@ pub struct Function {
     pub held: Vec<Held>,
     /// Locks that every caller holds.
     pub entry: LockSet,
+    /// Locks that an annotation says every caller holds; they count as held on entry.
+    pub required: LockSet,
     /// Runs only while its object is made.
     pub init_only: bool,
     /// By node: who uses its value; `u32::MAX` for none.
@@ -113,11 +116,13 @@ pub struct Summaries {
     pub by_place: FxHashMap<PlaceId, Vec<u32>>,
     /// Classes of which two instances are not as good as one.
     pub stateful: rustc_hash::FxHashSet<crate::project::ClassId>,
+    /// By place: the lock that an annotation says every access holds, and where it says so.
+    pub declared_guards: FxHashMap<PlaceId, (Lock, Span)>,
 }
 
 /// Summarises all functions, callees before callers where it matters.
 #[must_use]
-pub fn compute(project: &Project, types: &TypeMap, contexts: &Contexts) -> Summaries {
+pub fn compute(project: &Project, types: &TypeMap, annotations: &Annotations, contexts: &Contexts) -> Summaries {
     let mut summaries = Summaries {
         slots: Vec::new(),
         places: FxHashMap::default(),
@@ -125,12 +130,13 @@ pub fn compute(project: &Project, types: &TypeMap, contexts: &Contexts) -> Summa
         accesses: Vec::new(),
         by_place: FxHashMap::default(),
         stateful: rustc_hash::FxHashSet::default(),
+        declared_guards: FxHashMap::default(),
     };
-    locks::find(project, types, contexts, &mut summaries);
+    locks::find(project, types, annotations, &mut summaries);
     held::init_only(project, types, contexts, &mut summaries);
     summaries.stateful = stateful::find(project, types, &summaries);
     held::at_entry(project, contexts, &mut summaries);
-    accesses::collect(project, types, contexts, &mut summaries);
+    accesses::collect(project, types, annotations, contexts, &mut summaries);
     summaries
 }
 

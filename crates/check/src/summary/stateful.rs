@@ -17,12 +17,12 @@ pub(super) fn find(project: &Project, types: &TypeMap, summaries: &Summaries) ->
         let keeps = types.attributes_of(project, class).into_iter().any(|slot| {
             types.slot(slot).iter().any(|of| match of {
                 Type::Std(std) => !matches!(std, Std::Logger | Std::ContextVar | Std::WeakRef),
-                Type::Foreign(_) => true,
+                Type::Foreign(_) | Type::Container(_) => true,
                 _ => false,
             })
         });
         let inherits = project.external_ancestors(class).any(|base| base.as_str() != "object" && !harmless(base.as_str()));
-        if keeps || inherits {
+        if keeps || inherits || acts_when_made(project, class) {
             found.insert(class);
         }
     }
@@ -34,6 +34,24 @@ pub(super) fn find(project: &Project, types: &TypeMap, summaries: &Summaries) ->
         }
     }
     found
+}
+
+/// Does the constructor do something beside filling its object?
+fn acts_when_made(project: &Project, class: ClassId) -> bool {
+    let Some(init) = project.class_info(class).methods.get(&crate::name::Name::new("__init__")) else { return false };
+    let body = &project.function(*init).body;
+    body.vals().any(|val| {
+        let Op::Discard(call) = body.op(val) else { return false };
+        let Op::Call { func, .. } = body.op(call) else { return false };
+        match body.op(func) {
+            // `self.method()`, `super().__init__()`, `Base.__init__(self)`: seen where they are defined.
+            Op::Attr { base, name } => {
+                !matches!(body.op(base), Op::Local(local) if local.0 == 0) && name != "__init__" && attr_base(body, base).is_none()
+            }
+            Op::Global(_) => true,
+            _ => false,
+        }
+    })
 }
 
 fn harmless(base: &str) -> bool {

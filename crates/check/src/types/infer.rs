@@ -655,11 +655,33 @@ impl Inference<'_> {
         }
     }
 
+    /// So do those that a call hands on to a thread or pool.
+    fn pass_handed(&mut self, id: FuncId, call: Val) {
+        let project = self.project;
+        let dotted = self.map.external_callee(project, id, call);
+        let body = &project.function(id).body;
+        let Some((target, passed)) = super::handed::arguments(body, call, dotted) else { return };
+        let mut callees = smallvec::SmallVec::new();
+        self.map.targets(project, id, target, &mut callees);
+        for callee in callees {
+            let params = &project.function(callee.func).params;
+            let shift = usize::from(callee.bound && !self.map.flags[callee.func.0 as usize].is_static);
+            for (idx, value) in passed.iter().enumerate() {
+                let set = self.at(id, *value);
+                let known = self.map.sets[set as usize].iter().any(|of| *of != Type::None);
+                if known && params.get(idx + shift).is_some_and(|param| !param.starred) {
+                    self.add_param(callee.func, crate::project::as_u32(idx + shift), set);
+                }
+            }
+        }
+    }
+
     /// Arguments say what parameters are.
     fn pass_arguments(&mut self, id: FuncId, call: Val) {
         let project = self.project;
         let body = &project.function(id).body;
         let Op::Call { func, args } = body.op(call) else { return };
+        self.pass_handed(id, call);
         if self.at(id, func) == 0 {
             return;
         }

@@ -5,6 +5,7 @@
 //! beyond the stores that reach a local; no generics but the elements of containers.
 
 mod annotated;
+mod handed;
 mod infer;
 mod standard;
 
