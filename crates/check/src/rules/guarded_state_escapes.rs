@@ -98,7 +98,7 @@ fn hands_out_container(analysis: &Analysis<'_>, place: facts::PlaceId) -> bool {
 fn is_handed_over(analysis: &Analysis<'_>, func: FuncId, escape: Escape, at: Val) -> bool {
     analysis.accesses_in(func).iter().any(|access| {
         let replaced = matches!(access.touch, Touch::Store(_) | Touch::Delete);
-        let removed = escape.part == Part::Element && matches!(access.touch, Touch::ItemDelete);
+        let removed = escape.part == Part::Element && matches!(access.touch, Touch::ItemDelete | Touch::ItemStore);
         access.place == escape.place && (replaced || removed) && access.val > escape.read && access.act < at
     })
 }
