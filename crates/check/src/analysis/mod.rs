@@ -17,6 +17,10 @@ mod objects;
 mod per_call;
 mod readiness;
 mod saved;
+mod lock_order;
+mod locks;
+mod loops;
+mod waiting;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
@@ -36,6 +40,9 @@ pub use declared::DeclaredGuard;
 pub use escapes::{Escape, Part};
 pub use objects::Made;
 pub use saved::{State, Swap};
+pub use lock_order::{Cycle, Edge, Witness};
+pub use loops::Loop;
+pub use locks::{Reentry, Under};
 
 /// What rules read.
 pub struct Analysis<'a> {

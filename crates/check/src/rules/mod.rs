@@ -8,12 +8,17 @@ use crate::Options;
 use crate::analysis::Analysis;
 
 mod await_split_init;
+mod blocking_under_lock;
 mod check_then_act;
+mod condition_misuse;
 mod copy_then_reset;
+mod event_loop_lock;
 mod fork_with_threads;
 mod guarded_state_escapes;
 mod inconsistent_guard;
 mod iteration_during_mutation;
+mod lock_across_await;
+mod lock_order_inversion;
 mod loop_touched_from_thread;
 mod lost_exception;
 mod missing_recheck;
@@ -22,11 +27,14 @@ mod nulled_while_used;
 mod publish_before_init;
 mod reused_event;
 mod save_and_restore;
+mod self_deadlock;
 mod thread_local_in_async;
 mod unbounded_threads;
 mod unguarded_collection;
 mod unlocked_increment;
 mod unlocked_lazy_init;
+mod unreleased_lock;
+mod useless_lock;
 
 /// A rule: data, and one function that appends findings.
 pub struct Rule {
@@ -52,6 +60,14 @@ pub static RULES: &[&Rule] = &[
     &guarded_state_escapes::RULE,
     &copy_then_reset::RULE,
     &save_and_restore::RULE,
+    &lock_order_inversion::RULE,
+    &self_deadlock::RULE,
+    &unreleased_lock::RULE,
+    &useless_lock::RULE,
+    &event_loop_lock::RULE,
+    &lock_across_await::RULE,
+    &blocking_under_lock::RULE,
+    &condition_misuse::RULE,
     &unbounded_threads::RULE,
     &lost_exception::RULE,
     &no_shutdown::RULE,

@@ -40,6 +40,7 @@ pub(super) fn find(project: &Project, types: &TypeMap, annotations: &Annotations
         summaries.functions[func.0 as usize].held = held;
     }
     finder.declared(summaries);
+    summaries.lock_of_condition = finder.aliases;
 }
 
 type Region = (u32, u32, (Slot, LockKind), Val);

@@ -590,7 +590,7 @@ impl Inference<'_> {
                 _ => 0,
             },
             "functools.partial" | "functools.wraps" | "copy.copy" | "asyncio.wait_for" | "asyncio.shield"
-            | "typing.cast" | "contextlib.closing" => {
+            | "typing.cast" | "contextlib.closing" | "weakref.proxy" => {
                 let which = usize::from(dotted == "typing.cast");
                 args.get(which).map_or(0, |arg| self.at(id, arg.value))
             }
