@@ -144,7 +144,9 @@ impl Span<'_> {
 pub fn loop_for_wait(analysis: &Analysis<'_>, func: FuncId, wait: Val) -> Option<Fix> {
     let sheet = Sheet::of(analysis, analysis.project.file_of(func))?;
     let (outline, body) = (sheet.outline, analysis.body(func));
-    let Op::Call { args, .. } = body.op(wait) else { return None };
+    let (Op::Call { args, .. }, Some((_, "wait"))) = (body.op(wait), analysis.method_call(func, wait)) else {
+        return None;
+    };
     let statement = outline.at(body.node(wait).start)?;
     let suite = &outline.suites[outline.statements[statement].suite];
     let tested = suite.owner?;

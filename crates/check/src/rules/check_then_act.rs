@@ -40,7 +40,14 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 fn finding(analysis: &Analysis<'_>, place: PlaceId, act: &Access) -> Option<Finding> {
     let slot = analysis.summaries.slot(place);
     let conditions = analysis.conditions(act.func, act.act);
+    let mut decided = Vec::new();
     for condition in conditions.iter().filter(|condition| condition.slot == slot && condition.read != act.val) {
+        // The same test again, nearer to the act, decides: that is double-checked locking.
+        let kind = std::mem::discriminant(&condition.test);
+        if decided.contains(&kind) {
+            continue;
+        }
+        decided.push(kind);
         let stretch = Stretch { func: act.func, from: condition.read.min(condition.at), to: act.act };
         if let Some((rival, harm)) = hazard(analysis, act, condition, stretch) {
             return Some(report(analysis, act, condition, stretch, &rival, harm));
