@@ -106,7 +106,7 @@ fn is_standard(package: &str) -> bool {
         netrc numbers operator optparse os pathlib pdb pickle pkgutil platform plistlib pprint profile pwd queue \
         random re readline reprlib resource sched secrets select selectors shelve shlex shutil signal site smtplib \
         socket socketserver sqlite3 ssl stat statistics string struct subprocess symtable sys sysconfig syslog tarfile \
-        tempfile termios textwrap threading time timeit tkinter token tokenize tomllib trace traceback tracemalloc \
+        tempfile termios textwrap threading time timeit tkinter token tokenize trace traceback tracemalloc \
         tty turtle types typing unicodedata unittest urllib uuid venv warnings wave weakref webbrowser wsgiref xml \
         xmlrpc zipapp zipfile zipimport zlib zoneinfo ";
     package == "_thread" || PACKAGES.contains(&format!(" {package} "))
