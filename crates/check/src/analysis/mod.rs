@@ -30,6 +30,7 @@ use crate::body::{Body, FunctionKind, Op, Val};
 use crate::contexts::{Contexts, EntryKind, Sharing};
 use crate::name::Name;
 use crate::project::{FuncId, Project};
+use crate::source::outline::Outlines;
 use crate::summary::{Access, Summaries, Touch, mutating};
 use crate::types::{Container, Slot, Type, TypeMap};
 
@@ -48,6 +49,8 @@ pub use locks::{Reentry, Under};
 pub struct Analysis<'a> {
     /// The texts.
     pub files: &'a Files,
+    /// Their statements, for fixes.
+    pub outlines: &'a Outlines,
     /// Modules, classes, functions.
     pub project: &'a Project,
     /// Types of nodes and slots.

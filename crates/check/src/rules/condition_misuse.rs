@@ -5,6 +5,7 @@ use facts::{Confidence, Finding, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::Analysis;
 use crate::body::{Block, BlockKind, Op, Val};
+use crate::fix;
 use crate::project::FuncId;
 use crate::types::{Slot, Std};
 
@@ -166,4 +167,5 @@ fn finding(analysis: &Analysis<'_>, func: FuncId, at: Val, message: String, name
         .on(name)
         .within(analysis.symbol(func))
         .confidence(Confidence::High)
+        .with_fix(fix::loop_for_wait(analysis, func, at))
 }

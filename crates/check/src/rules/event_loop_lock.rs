@@ -7,6 +7,7 @@ use super::Rule;
 use crate::analysis::{Analysis, Loop, action_of, is_write};
 use crate::body::{Op, Val};
 use crate::contexts::{EntryKind, Reason};
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Maker};
 use crate::types::{Slot, Std};
@@ -39,7 +40,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             let finding = several_loops(analysis, slot, maker, &loops).or_else(|| guards_threads(analysis, slot, maker));
             if let Some(finding) = finding {
                 seen.insert(key(maker));
-                found.push(finding);
+                found.push(finding.with_fix(fix::thread_lock(analysis, slot)));
             }
         }
     }

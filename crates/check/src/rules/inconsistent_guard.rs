@@ -6,6 +6,7 @@ use super::Rule;
 use crate::analysis::{Analysis, DeclaredGuard, Guard, Stretch, action_of, is_write};
 use crate::body::Op;
 use crate::contexts::{CallSite, EntryKind};
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 use crate::types::{Std, Type};
@@ -124,7 +125,8 @@ fn finding(analysis: &Analysis<'_>, access: &Access, guard: Guard) -> Option<Fin
         guard.with,
         guard.with + guard.without - 1
     );
-    Some(analysis.race(&RULE.info, access, stretch, &rival, message, order))
+    let finding = analysis.race(&RULE.info, access, stretch, &rival, message, order);
+    Some(finding.with_fix(fix::hold_lock(analysis, access, stretch, "the access")))
 }
 
 /// An object without a lock of its own: one method is called under a lock, and another that touches the same state

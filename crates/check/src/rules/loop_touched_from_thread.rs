@@ -6,6 +6,7 @@ use super::Rule;
 use crate::analysis::Analysis;
 use crate::body::{BlockKind, Op, Val};
 use crate::contexts::EntryKind;
+use crate::fix;
 use crate::project::FuncId;
 use crate::types::{Slot, Std, Type};
 
@@ -47,6 +48,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             let message =
                 format!("`{place}.{name}` is called on {thread}, not on the loop's own thread: use `{remedy}`");
             let finding = Finding::new(&RULE.info, analysis.span(func, call), message);
+            let finding = finding.with_fix(fix::through_loop(analysis, func, call));
             found.push(finding.on(place).within(analysis.symbol(func)).confidence(confidence));
         }
     }

@@ -8,6 +8,7 @@ use crate::analysis::failures::{is_broad, is_silent, methods};
 use crate::analysis::spawned::{Made, Reads, Spawned};
 use crate::body::{Block, BlockKind, Op, Val};
 use crate::contexts::EntryKind;
+use crate::fix;
 use crate::project::{FuncId, as_u32};
 use crate::types::{Std, Type};
 
@@ -216,7 +217,8 @@ fn swallowed(analysis: &Analysis<'_>, func: FuncId) -> Vec<Finding> {
         found.push(
             Finding::new(&RULE.info, head, "every error of the thread's work is swallowed here".to_owned())
                 .within(analysis.symbol(func))
-                .confidence(Confidence::Medium),
+                .confidence(Confidence::Medium)
+                .with_fix(fix::report_error(analysis, func, head)),
         );
     }
     found

@@ -7,6 +7,7 @@ use super::Rule;
 use crate::analysis::{Analysis, Reentry, Under};
 use crate::body::{Op, Val};
 use crate::contexts::EntryKind;
+use crate::fix;
 use crate::name::Name;
 use crate::project::{ClassId, FuncId};
 use crate::summary::paths::{ObjectPath, Root};
@@ -88,7 +89,8 @@ fn base(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect, message: St
     let mut finding = Finding::new(&RULE.info, analysis.span(under.func, effect.at), message)
         .on(name)
         .within(analysis.symbol(under.func))
-        .also(analysis.span(under.func, under.held.at), "it is taken here");
+        .also(analysis.span(under.func, under.held.at), "it is taken here")
+        .with_fix(fix::reentrant(analysis, analysis.summaries.slot(under.held.lock.place)));
     for (callee, span) in analysis.way(under.func, effect).into_iter().skip(1) {
         finding = finding.also(span, format!("which calls `{}`", analysis.symbol(callee)));
     }
@@ -239,6 +241,7 @@ fn finalizer(
         .within(analysis.symbol(maker.func))
         .also(analysis.span(holder, at), "it is held here, and an allocation can start the finalizer")
         .also(analysis.project.head(entry), "the finalizer")
-        .also(analysis.span(effect.end.0, effect.end.1), "it is taken again here");
+        .also(analysis.span(effect.end.0, effect.end.1), "it is taken again here")
+        .with_fix(fix::reentrant(analysis, analysis.summaries.slot(place)));
     Some(finding.confidence(if effect.sure { Confidence::High } else { Confidence::Medium }))
 }

@@ -5,6 +5,7 @@ use facts::{Confidence, Finding, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::Analysis;
 use crate::body::{BlockId, BlockKind, Body, Op, Val};
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::waits::{Acquires, acquires};
 use crate::types::{Slot, Std};
@@ -106,6 +107,7 @@ fn finding(analysis: &Analysis<'_>, func: FuncId, at: Val, message: String, name
         .on(name)
         .within(analysis.symbol(func))
         .confidence(Confidence::High)
+        .with_fix(fix::with_for_acquire(analysis, func, at))
 }
 
 fn shown(analysis: &Analysis<'_>, func: FuncId, base: Val, slots: &[Slot]) -> String {
