@@ -13,6 +13,7 @@ mod declared;
 pub mod failures;
 pub mod spawned;
 mod escapes;
+mod handouts;
 mod objects;
 mod per_call;
 mod readiness;
@@ -33,6 +34,7 @@ pub use creations::Creation;
 pub use ordering::is_explicit;
 pub use declared::DeclaredGuard;
 pub use escapes::{Escape, Part};
+pub use handouts::Handout;
 pub use objects::Made;
 pub use saved::{State, Swap};
 
