@@ -30,6 +30,7 @@ mod save_and_restore;
 mod self_deadlock;
 mod shared_singleton_slot;
 mod split_critical_section;
+mod start_in_constructor;
 mod thread_local_in_async;
 mod unbounded_threads;
 mod unguarded_collection;
@@ -54,6 +55,7 @@ pub static RULES: &[&Rule] = &[
     &missing_recheck::RULE,
     &shared_singleton_slot::RULE,
     &await_split_init::RULE,
+    &start_in_constructor::RULE,
     &unlocked_increment::RULE,
     &check_then_act::RULE,
     &nulled_while_used::RULE,
