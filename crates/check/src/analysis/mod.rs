@@ -5,9 +5,11 @@
 //! - [`Analysis::evidence`]: both sides in words.
 
 mod conditions;
+mod finalizers;
 mod lock_order;
 mod locks;
 mod loops;
+mod makers;
 mod waiting;
 mod words;
 
