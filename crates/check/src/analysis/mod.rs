@@ -19,9 +19,11 @@ mod objects;
 mod per_call;
 mod readiness;
 mod saved;
+mod finalizers;
 mod lock_order;
 mod locks;
 mod loops;
+mod makers;
 mod waiting;
 mod words;
 

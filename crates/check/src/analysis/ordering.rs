@@ -20,8 +20,8 @@ impl Analysis<'_> {
             Slot::Global(..) => true,
             Slot::Attr(owner, _) => {
                 if our_group == their_group && self.is_own_thread(one, owner)
-                    || self.dies_with(our_group, ours.func, owner)
-                    || self.dies_with(their_group, other.func, owner)
+                    || self.ends_with_owner(our_group, ours.func, owner)
+                    || self.ends_with_owner(their_group, other.func, owner)
                     || !self.same_object(ours.func, other.func)
                 {
                     return false;
@@ -78,7 +78,7 @@ impl Analysis<'_> {
     }
 
     /// Is the function reached from the `__del__` of the object itself, or of what holds it? Nobody else has it then.
-    fn dies_with(&self, group: usize, func: FuncId, owner: crate::project::ClassId) -> bool {
+    fn ends_with_owner(&self, group: usize, func: FuncId, owner: crate::project::ClassId) -> bool {
         if self.contexts.groups[group].kind != EntryKind::Finalizer {
             return false;
         }

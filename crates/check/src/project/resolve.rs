@@ -228,7 +228,8 @@ impl Project {
                 if self.globals[module.0 as usize].contains_key(&name) {
                     return Some(self.lookup(module, name));
                 }
-                self.member_module(module, name).map(Symbol::Module)
+                let member = self.member_module(module, name).map(Symbol::Module);
+                member.or_else(|| self.star_imported(module, name, 0))
             }
             Symbol::External(dotted) => Some(Symbol::External(join(&[dotted, name]))),
             Symbol::Class(class) => {
