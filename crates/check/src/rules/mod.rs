@@ -17,6 +17,7 @@ mod iteration_during_mutation;
 mod loop_touched_from_thread;
 mod lost_exception;
 mod missing_recheck;
+mod mutable_class_attribute;
 mod no_shutdown;
 mod nulled_while_used;
 mod publish_before_init;
@@ -26,6 +27,7 @@ mod shared_singleton_slot;
 mod split_critical_section;
 mod start_in_constructor;
 mod thread_local_in_async;
+mod torn_read;
 mod unbounded_threads;
 mod unguarded_collection;
 mod unlocked_increment;
@@ -58,6 +60,8 @@ pub static RULES: &[&Rule] = &[
     &split_critical_section::RULE,
     &copy_then_reset::RULE,
     &save_and_restore::RULE,
+    &mutable_class_attribute::RULE,
+    &torn_read::RULE,
     &unbounded_threads::RULE,
     &lost_exception::RULE,
     &no_shutdown::RULE,
