@@ -22,6 +22,7 @@ mod lock_order_inversion;
 mod loop_touched_from_thread;
 mod lost_exception;
 mod missing_recheck;
+mod mutable_class_attribute;
 mod no_shutdown;
 mod nulled_while_used;
 mod publish_before_init;
@@ -32,6 +33,7 @@ mod shared_singleton_slot;
 mod split_critical_section;
 mod start_in_constructor;
 mod thread_local_in_async;
+mod torn_read;
 mod unbounded_threads;
 mod unguarded_collection;
 mod unlocked_increment;
@@ -66,6 +68,8 @@ pub static RULES: &[&Rule] = &[
     &split_critical_section::RULE,
     &copy_then_reset::RULE,
     &save_and_restore::RULE,
+    &mutable_class_attribute::RULE,
+    &torn_read::RULE,
     &lock_order_inversion::RULE,
     &self_deadlock::RULE,
     &unreleased_lock::RULE,
