@@ -18,12 +18,14 @@ mod handouts;
 mod objects;
 mod per_call;
 mod readiness;
+mod remarks;
 mod saved;
 mod finalizers;
 mod lock_order;
 mod locks;
 mod loops;
 mod makers;
+pub mod turns;
 mod waiting;
 mod words;
 
