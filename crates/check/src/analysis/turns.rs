@@ -4,7 +4,7 @@ use super::Analysis;
 use super::failures::methods;
 use crate::body::{Block, BlockKind, Body, Display, FunctionKind, Op, Val};
 use crate::project::FuncId;
-use crate::types::{Slot, Std, Type};
+use crate::types::{Slot, Std};
 /// Does a loop go on for as many turns as the input says?
 #[must_use]
 pub fn is_unbounded(analysis: &Analysis<'_>, func: FuncId, block: &Block) -> bool {
@@ -91,7 +91,8 @@ pub fn receives(analysis: &Analysis<'_>, func: FuncId, block: &Block) -> bool {
 }
 
 /// Does a loop compare the number of threads with something?
-fn counts(body: &Body, test: Val) -> bool {
+#[must_use]
+pub fn counts(body: &Body, test: Val) -> bool {
     let mut work = vec![test];
     while let Some(at) = work.pop() {
         if matches!(body.op(at), Op::Compare { how: crate::body::Compare::Order, .. }) {

@@ -5,7 +5,7 @@ use rustc_hash::FxHashSet;
 
 use super::Rule;
 use crate::analysis::{Analysis, Loop, action_of, is_write};
-use crate::body::{Op, Val};
+use crate::body::Val;
 use crate::contexts::{EntryKind, Reason};
 use crate::fix;
 use crate::project::FuncId;

@@ -3,14 +3,14 @@
 use facts::{Confidence, Finding, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::turns::{is_unbounded, receives};
+use crate::analysis::turns::{counts, is_unbounded, receives};
 use crate::analysis::Analysis;
 use crate::analysis::failures::methods;
 use crate::analysis::spawned::{Made, Reads, Spawned};
-use crate::body::{Block, BlockId, BlockKind, Body, Display, FunctionKind, Op, Val};
+use crate::body::{BlockId, BlockKind, Body, Op, Val};
 use crate::contexts::EntryKind;
 use crate::project::FuncId;
-use crate::types::{Slot, Std, Type};
+use crate::types::{Std, Type};
 
 pub(super) static RULE: Rule = Rule {
     info: RuleInfo {
