@@ -14,6 +14,7 @@ pub mod failures;
 pub mod spawned;
 mod escapes;
 mod handouts;
+mod imports;
 mod objects;
 mod per_call;
 mod readiness;
@@ -35,6 +36,7 @@ pub use ordering::is_explicit;
 pub use declared::DeclaredGuard;
 pub use escapes::{Escape, Part};
 pub use handouts::Handout;
+pub use imports::LazyImport;
 pub use objects::Made;
 pub use saved::{State, Swap};
 
