@@ -31,6 +31,10 @@ const FACTUAL: [&str; 20] = [
     "weakref",
 ];
 
+fn is_factual(dotted: Name) -> bool {
+    dotted.as_str().split_once('.').is_some_and(|(top, _)| FACTUAL.contains(&top))
+}
+
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Symbol {
@@ -73,7 +77,8 @@ impl Project {
             };
             let better = match best {
                 None => true,
-                Some(Symbol::External(_)) => !matches!(found, Symbol::External(_)),
+                // A stand-in for what we have facts about (`class RLock` where there are no threads) counts for nothing.
+                Some(Symbol::External(known)) => !matches!(found, Symbol::External(_)) && !is_factual(known),
                 Some(_) => false,
             };
             if better {
