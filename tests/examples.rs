@@ -126,3 +126,33 @@ fn the_function_around_a_line_is_found_by_indentation() {
     assert_eq!(function_around(text, 3), 3..=10);
     assert_eq!(function_around(text, 11), 11..=11);
 }
+
+/// The texts after all fixes that the rules offer, and what is left.
+fn repaired(files: Files) -> (Files, Vec<Finding>) {
+    let check = |files: &Files| {
+        let mut findings = check::check(files, &check::Options::default());
+        findings.retain(|finding| finding.confidence >= Confidence::Medium);
+        findings
+    };
+    let findings = check(&files);
+    let terms =
+        cli::repair::Terms { check: &check, wanted: &|_| true, locked: &|_| None, allow_unsafe: true };
+    let outcome = cli::repair::repair(files, findings, &terms);
+    (outcome.files, outcome.left)
+}
+
+#[test]
+fn fixes_leave_texts_that_parse_with_fewer_findings_and_nothing_more_to_fix() {
+    let (files, findings) = checked(&tree::files(FOLDER, ".py"));
+    let before = findings.len();
+    let (files, left) = repaired(files);
+    for (_, file) in files.iter() {
+        assert_eq!(check::syntax_error(&file.text), None, "{}", file.path);
+    }
+    assert!(left.len() * 2 < before, "{before} findings, {} after all fixes", left.len());
+    let once: Vec<String> = files.iter().map(|(_, file)| file.text.clone()).collect();
+    let (files, again) = repaired(files);
+    let twice: Vec<String> = files.iter().map(|(_, file)| file.text.clone()).collect();
+    assert_eq!(again.len(), left.len());
+    assert!(once == twice, "a second run changed more");
+}

@@ -1,7 +1,7 @@
 //! The static side: texts in, findings out. Reads no file, clock or environment, and never executes what it reads.
 //!
 //! ```text
-//! Files -> source -> project -> types -> annotations -> contexts -> summary -> analysis -> rules -> suppress -> findings
+//! Files -> source -> project -> types -> annotations -> contexts -> summary -> analysis -> fix -> rules -> suppress -> findings
 //! ```
 //! Each stage is a function from the ones before it; none calls back.
 
@@ -11,6 +11,7 @@ mod analysis;
 mod annotations;
 mod body;
 mod contexts;
+mod fix;
 mod name;
 mod project;
 mod rules;
@@ -49,8 +50,10 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
     let annotations = annotations::read(files, &project, &types);
     let contexts = contexts::infer(&project, &types, &annotations, &options.shared);
     let summaries = summary::compute(&project, &types, &annotations, &contexts);
+    let outlines = source::outline::Outlines::of(files);
     let analysis = analysis::Analysis {
         files,
+        outlines: &outlines,
         project: &project,
         types: &types,
         contexts: &contexts,

@@ -11,6 +11,7 @@ mod ordering;
 mod walks;
 mod declared;
 pub mod failures;
+pub mod signals;
 pub mod spawned;
 mod escapes;
 mod handouts;
@@ -19,6 +20,12 @@ mod objects;
 mod per_call;
 mod readiness;
 mod saved;
+mod finalizers;
+mod lock_order;
+mod locks;
+mod loops;
+mod makers;
+mod waiting;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
@@ -27,6 +34,7 @@ use crate::body::{Body, FunctionKind, Op, Val};
 use crate::contexts::{Contexts, EntryKind, Sharing};
 use crate::name::Name;
 use crate::project::{FuncId, Project};
+use crate::source::outline::Outlines;
 use crate::summary::{Access, Summaries, Touch, mutating};
 use crate::types::{Container, Slot, Type, TypeMap};
 
@@ -39,11 +47,16 @@ pub use handouts::Handout;
 pub use imports::LazyImport;
 pub use objects::Made;
 pub use saved::{State, Swap};
+pub use lock_order::{Cycle, Edge, Witness};
+pub use loops::Loop;
+pub use locks::{Reentry, Under};
 
 /// What rules read.
 pub struct Analysis<'a> {
     /// The texts.
     pub files: &'a Files,
+    /// Their statements, for fixes.
+    pub outlines: &'a Outlines,
     /// Modules, classes, functions.
     pub project: &'a Project,
     /// Types of nodes and slots.
@@ -79,6 +92,10 @@ pub struct Stretch {
     /// Its last node.
     pub to: Val,
 }
+
+/// How many accesses that could disturb a stretch are looked at: state that is written in more places than this is
+/// found by the first of them.
+const RIVALS_MAX: usize = 400;
 
 impl<'a> Analysis<'a> {
     /// All functions, in order of their text.
@@ -235,7 +252,7 @@ impl<'a> Analysis<'a> {
     ) -> Option<Rival<'a>> {
         let suspends = self.suspends(ours);
         let mut best: Option<(Rival<'a>, (Confidence, bool))> = None;
-        for access in self.accesses(place).filter(|access| !access.owned && wanted(access)) {
+        for access in self.accesses(place).filter(|access| !access.owned && wanted(access)).take(RIVALS_MAX) {
             let their_locks = self.summaries.locks_at(access.func, access.act);
             // A finalizer may run on the thread that holds the lock: there, no lock of theirs would help.
             let finalizes = self.contexts.is_reached_by(access.func, &[EntryKind::Finalizer]);
@@ -251,7 +268,14 @@ impl<'a> Analysis<'a> {
         best.map(|(rival, _)| rival)
     }
 
-    /// Can `other` come in between?
+    /// Can this access come in between?
+    #[must_use]
+    pub fn meets(&self, ours: Stretch, action: Action, other: &'a Access) -> bool {
+        let their_locks = self.summaries.locks_at(other.func, other.act);
+        self.meet(ours, action, &self.locks_over(ours), &their_locks, self.suspends(ours), other).is_some()
+    }
+
+    /// Can `other` come in between, and in which groups?
     fn meet(
         &self,
         ours: Stretch,

@@ -31,10 +31,6 @@ const FACTUAL: [&str; 20] = [
     "weakref",
 ];
 
-fn is_factual(dotted: Name) -> bool {
-    dotted.as_str().split_once('.').is_some_and(|(top, _)| FACTUAL.contains(&top))
-}
-
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Symbol {
@@ -48,6 +44,19 @@ pub enum Symbol {
     Global(ModuleId, Name),
     /// Something outside the project, by its dotted name; built-ins have no dots.
     External(Name),
+}
+
+fn is_external(symbol: Symbol) -> bool {
+    matches!(symbol, Symbol::External(_))
+}
+
+fn is_factual(symbol: Symbol) -> bool {
+    match symbol {
+        Symbol::External(dotted) => {
+            dotted.as_str().split_once('.').is_some_and(|(top, _)| FACTUAL.contains(&top))
+        }
+        _ => false,
+    }
 }
 
 impl Project {
@@ -75,11 +84,10 @@ impl Project {
                 Op::None if stores.len() > 1 => continue,
                 _ => Symbol::Global(module, name),
             };
+            // A stand-in for where the standard module is missing, or a better source of something external.
             let better = match best {
                 None => true,
-                // A stand-in for what we have facts about (`class RLock` where there are no threads) counts for nothing.
-                Some(Symbol::External(known)) => !matches!(found, Symbol::External(_)) && !is_factual(known),
-                Some(_) => false,
+                Some(known) => !is_factual(known) && (is_factual(found) || is_external(known) && !is_external(found)),
             };
             if better {
                 best = Some(found);
@@ -220,7 +228,8 @@ impl Project {
                 if self.globals[module.0 as usize].contains_key(&name) {
                     return Some(self.lookup(module, name));
                 }
-                self.member_module(module, name).map(Symbol::Module)
+                let member = self.member_module(module, name).map(Symbol::Module);
+                member.or_else(|| self.star_imported(module, name, 0))
             }
             Symbol::External(dotted) => Some(Symbol::External(join(&[dotted, name]))),
             Symbol::Class(class) => {

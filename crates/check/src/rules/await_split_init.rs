@@ -5,6 +5,7 @@ use facts::{Action, Finding, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, Creation};
 use crate::body::Op;
+use crate::fix;
 use crate::summary::Access;
 
 pub(super) static RULE: Rule = Rule {
@@ -43,7 +44,8 @@ fn finding(analysis: &Analysis<'_>, store: &Access) -> Option<Finding> {
     let message = format!("`{name}` is tested before an await and created after it");
     let finding = analysis.race(&RULE.info, store, stretch, &rival, message, order);
     let tested = analysis.span(store.func, creation.condition.at);
-    Some(finding.also(tested, "another task can pass this test during the await"))
+    let fix = fix::double_checked(analysis, store, &creation.condition, stretch);
+    Some(finding.also(tested, "another task can pass this test during the await").with_fix(fix))
 }
 
 /// What is made after an await was not cheap, so that even a second equal one matters; a plain flag does not.

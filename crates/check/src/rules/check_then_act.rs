@@ -5,6 +5,7 @@ use facts::{Action, Finding, PlaceId, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, Condition, Rival, Stretch, Test, is_write, removes};
 use crate::body::{BlockKind, Op, Val};
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 use crate::types::{Container, Std, Type};
@@ -39,7 +40,14 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 fn finding(analysis: &Analysis<'_>, place: PlaceId, act: &Access) -> Option<Finding> {
     let slot = analysis.summaries.slot(place);
     let conditions = analysis.conditions(act.func, act.act);
+    let mut decided = Vec::new();
     for condition in conditions.iter().filter(|condition| condition.slot == slot && condition.read != act.val) {
+        // The same test again, nearer to the act, decides: that is double-checked locking.
+        let kind = std::mem::discriminant(&condition.test);
+        if decided.contains(&kind) {
+            continue;
+        }
+        decided.push(kind);
         let stretch = Stretch { func: act.func, from: condition.read.min(condition.at), to: act.act };
         if let Some((rival, harm)) = hazard(analysis, act, condition, stretch) {
             return Some(report(analysis, act, condition, stretch, &rival, harm));
@@ -223,5 +231,6 @@ fn report(
     ];
     let message = format!("`{name}` is tested and then acted upon, but another thread can change it in between");
     let finding = analysis.race(&RULE.info, act, stretch, rival, message, order);
-    finding.also(analysis.span(act.func, condition.at), "tested here")
+    let finding = finding.also(analysis.span(act.func, condition.at), "tested here");
+    finding.with_fix(fix::one_step(analysis, act, condition, stretch))
 }

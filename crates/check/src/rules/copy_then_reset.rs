@@ -5,6 +5,7 @@ use facts::{Action, Confidence, Finding, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, Rival, Stretch, removes};
 use crate::body::{LocalId, Op, Val};
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch, mutating};
 
@@ -182,4 +183,5 @@ fn finding(
     .also(analysis.span(take.func, take.act), "taken here; what comes in until it is emptied is lost")
     .confidence(rival.confidence)
     .because(evidence)
+    .with_fix(fix::hold_lock(analysis, reset, stretch, "taking and emptying"))
 }

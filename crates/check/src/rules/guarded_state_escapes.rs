@@ -5,6 +5,7 @@ use facts::{Action, Finding, Lock, LockSet, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, Escape, Part, Rival, Stretch, is_write};
 use crate::body::{Op, Val};
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 use crate::types::Slot;
@@ -112,7 +113,7 @@ fn hands_out_container(analysis: &Analysis<'_>, place: facts::PlaceId) -> bool {
 fn is_handed_over(analysis: &Analysis<'_>, func: FuncId, escape: Escape, at: Val) -> bool {
     analysis.accesses_in(func).iter().any(|access| {
         let replaced = matches!(access.touch, Touch::Store(_) | Touch::Delete);
-        let removed = escape.part == Part::Element && matches!(access.touch, Touch::ItemDelete);
+        let removed = escape.part == Part::Element && matches!(access.touch, Touch::ItemDelete | Touch::ItemStore);
         access.place == escape.place && (replaced || removed) && access.val > escape.read && access.act < at
     })
 }
@@ -147,7 +148,7 @@ fn finding(
     for (caller, at) in users(analysis, func, lock).into_iter().take(3) {
         finding = finding.also(analysis.span(caller, at), "used here without the lock");
     }
-    finding.confidence(rival.confidence).because(evidence)
+    finding.confidence(rival.confidence).because(evidence).with_fix(fix::hand_out_copy(analysis, func, value))
 }
 
 /// Callers that go through what they get, or hand it on, without the lock.

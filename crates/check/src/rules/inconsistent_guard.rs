@@ -1,11 +1,12 @@
 //! See `inconsistent_guard.md` beside this file: it is the documentation and the test.
 
-use facts::{Action, Finding, LockKind, PlaceId, RuleInfo, Severity};
+use facts::{Action, Confidence, Finding, Lock, LockKind, PlaceId, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::{Analysis, Guard, Stretch, action_of, is_write};
+use crate::analysis::{Analysis, DeclaredGuard, Guard, Stretch, action_of, is_write};
 use crate::body::Op;
-use crate::contexts::EntryKind;
+use crate::contexts::{CallSite, EntryKind};
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 use crate::types::{Std, Type};
@@ -23,7 +24,12 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
+    found.extend(analysis.unmet_requirements().map(|(site, lock)| unmet(analysis, site, lock)));
     for place in analysis.places() {
+        if let Some(declared) = analysis.declared_guard(place) {
+            found.extend(contradictions(analysis, place, &declared));
+            continue;
+        }
         if is_sync_object(analysis, place) {
             continue;
         }
@@ -119,7 +125,8 @@ fn finding(analysis: &Analysis<'_>, access: &Access, guard: Guard) -> Option<Fin
         guard.with,
         guard.with + guard.without - 1
     );
-    Some(analysis.race(&RULE.info, access, stretch, &rival, message, order))
+    let finding = analysis.race(&RULE.info, access, stretch, &rival, message, order);
+    Some(finding.with_fix(fix::hold_lock(analysis, access, stretch, "the access")))
 }
 
 /// An object without a lock of its own: one method is called under a lock, and another that touches the same state
@@ -151,4 +158,35 @@ fn object_finding(analysis: &Analysis<'_>, place: PlaceId) -> Option<Finding> {
         }
     }
     None
+}
+
+/// Accesses without the lock that an annotation names.
+fn contradictions(analysis: &Analysis<'_>, place: PlaceId, declared: &DeclaredGuard) -> Vec<Finding> {
+    let bare = |access: &&Access| {
+        !access.owned && !analysis.summaries.locks_at(access.func, access.act).holds(declared.lock.place)
+    };
+    analysis
+        .accesses(place)
+        .filter(bare)
+        .map(|access| {
+            let (name, lock) = (analysis.place_name(access), analysis.name_of(declared.lock.place, access.func));
+            let message = format!("`{name}` is used without `{lock}`, which its annotation says guards it");
+            Finding::new(&RULE.info, analysis.span(access.func, access.act), message)
+                .on(name)
+                .within(analysis.symbol(access.func))
+                .also(declared.span, "declared here")
+                .confidence(Confidence::High)
+        })
+        .collect()
+}
+
+/// A call without the lock that the function says its callers hold.
+fn unmet(analysis: &Analysis<'_>, site: &CallSite, lock: Lock) -> Finding {
+    let (name, callee) = (analysis.name_of(lock.place, site.caller), analysis.symbol(site.callee));
+    let message = format!("`{callee}` is called without `{name}`, which it requires");
+    Finding::new(&RULE.info, analysis.span(site.caller, site.at), message)
+        .on(name)
+        .within(analysis.symbol(site.caller))
+        .also(analysis.project.head(site.callee), "required here")
+        .confidence(Confidence::High)
 }

@@ -6,6 +6,7 @@ use super::Rule;
 use crate::analysis::{Analysis, is_write, resizes};
 use crate::body::{Op, Val};
 use crate::contexts::EntryKind;
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 use crate::types::{Container, Type};
@@ -56,7 +57,9 @@ fn modules_finding(analysis: &Analysis<'_>, func: FuncId, over: Val) -> Option<F
     let reached = analysis.contexts.groups_of(func).any(|group| analysis.contexts.groups[group].kind != EntryKind::Main);
     let message = "`sys.modules` is iterated, and any thread that imports something for the first time changes its size";
     (modules && reached).then(|| {
-        Finding::new(&RULE.info, analysis.span(func, over), message).on("sys.modules").within(analysis.symbol(func))
+        Finding::new(&RULE.info, analysis.span(func, over), message).on("sys.modules").within(analysis.symbol(func)).with_fix(
+            fix::copy_of(analysis, func, over),
+        )
     })
 }
 
@@ -89,6 +92,7 @@ fn namespace_finding(analysis: &Analysis<'_>, func: FuncId, over: Val) -> Option
                 .on(place)
                 .within(analysis.symbol(func))
                 .also(setter, "an attribute that the constructor does not set is set here")
+                .with_fix(fix::copy_of(analysis, func, over))
                 .confidence(rival.confidence),
         );
     }
@@ -105,5 +109,6 @@ fn finding(analysis: &Analysis<'_>, walk: &Access) -> Option<Finding> {
         "the next step of the iteration raises RuntimeError: the container changed size".to_owned(),
     ];
     let message = format!("`{name}` is iterated while another thread can change its size");
-    Some(analysis.race(&RULE.info, walk, stretch, &rival, message, order))
+    let finding = analysis.race(&RULE.info, walk, stretch, &rival, message, order);
+    Some(finding.with_fix(fix::snapshot(analysis, walk, stretch)))
 }

@@ -5,6 +5,7 @@ use facts::{Action, Confidence, Finding, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, Condition, Rival, Stretch, Test, is_write};
 use crate::body::Val;
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Held, Touch};
 use crate::types::Type;
@@ -134,5 +135,6 @@ fn finding(
     if func != store.func {
         finding = finding.also(analysis.span(store.func, store.act), "filled here");
     }
-    finding.confidence(rival.confidence).because(evidence)
+    let fix = (func == store.func).then(|| fix::recheck(analysis, store, test)).flatten();
+    finding.confidence(rival.confidence).because(evidence).with_fix(fix)
 }

@@ -8,13 +8,18 @@ use crate::Options;
 use crate::analysis::Analysis;
 
 mod await_split_init;
+mod blocking_under_lock;
 mod check_then_act;
+mod condition_misuse;
 mod copy_then_reset;
+mod event_loop_lock;
 mod fork_with_threads;
 mod guarded_state_escapes;
 mod inconsistent_guard;
 mod iteration_during_mutation;
 mod lazy_import;
+mod lock_across_await;
+mod lock_order_inversion;
 mod loop_touched_from_thread;
 mod lost_exception;
 mod missing_recheck;
@@ -24,6 +29,7 @@ mod nulled_while_used;
 mod publish_before_init;
 mod reused_event;
 mod save_and_restore;
+mod self_deadlock;
 mod shared_singleton_slot;
 mod split_critical_section;
 mod start_in_constructor;
@@ -33,6 +39,8 @@ mod unbounded_threads;
 mod unguarded_collection;
 mod unlocked_increment;
 mod unlocked_lazy_init;
+mod unreleased_lock;
+mod useless_lock;
 
 /// A rule: data, and one function that appends findings.
 pub struct Rule {
@@ -64,6 +72,14 @@ pub static RULES: &[&Rule] = &[
     &save_and_restore::RULE,
     &mutable_class_attribute::RULE,
     &torn_read::RULE,
+    &lock_order_inversion::RULE,
+    &self_deadlock::RULE,
+    &unreleased_lock::RULE,
+    &useless_lock::RULE,
+    &event_loop_lock::RULE,
+    &lock_across_await::RULE,
+    &blocking_under_lock::RULE,
+    &condition_misuse::RULE,
     &unbounded_threads::RULE,
     &lost_exception::RULE,
     &no_shutdown::RULE,

@@ -5,6 +5,7 @@ use facts::{Action, Finding, PlaceId, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, Stretch, Test};
 use crate::body::Op;
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 
@@ -87,5 +88,6 @@ fn finding(analysis: &Analysis<'_>, place: PlaceId, used: &Access) -> Option<Fin
     ];
     let message = format!("`{name}` is tested and then used again, but another thread can take it away in between");
     let finding = analysis.race(&RULE.info, used, stretch, &rival, message, order);
-    Some(finding.also(analysis.span(used.func, condition.at), "tested here"))
+    let finding = finding.also(analysis.span(used.func, condition.at), "tested here");
+    Some(finding.with_fix(fix::read_once(analysis, used, &condition, stretch)))
 }

@@ -5,6 +5,7 @@ use facts::{Action, Confidence, Finding, PlaceId, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, Made, Rival, Stretch, Test, is_write};
 use crate::body::{BlockKind, Val};
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 use crate::types::Slot;
@@ -145,7 +146,8 @@ fn finding(analysis: &Analysis<'_>, early: &Early<'_>) -> Option<Finding> {
     if func != store.func {
         finding = finding.also(analysis.span(func, early.from), "published by this call");
     }
-    Some(finding.confidence(confidence(early, &rival)).because(evidence))
+    let fix = (func == store.func).then(|| fix::publish_last(analysis, store, early.ready)).flatten();
+    Some(finding.confidence(confidence(early, &rival)).because(evidence).with_fix(fix))
 }
 
 /// Can the other access be misled by an object that is not ready?

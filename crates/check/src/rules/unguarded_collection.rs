@@ -4,6 +4,7 @@ use facts::{Action, Finding, PlaceId, RuleInfo, Severity};
 
 use super::Rule;
 use crate::analysis::{Analysis, Stretch, is_write, removes, resizes};
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 use crate::types::Container;
@@ -69,7 +70,8 @@ fn walk_finding(analysis: &Analysis<'_>, place: PlaceId, walk: &Access) -> Optio
         "the first skips an element, sees one twice, or fails".to_owned(),
     ];
     let message = format!("`{name}` is read in several steps while another thread changes it");
-    Some(analysis.race(&RULE.info, walk, stretch, &rival, message, order))
+    let finding = analysis.race(&RULE.info, walk, stretch, &rival, message, order);
+    Some(finding.with_fix(fix::snapshot(analysis, walk, stretch)))
 }
 
 /// Where single steps are not atomic, every access needs the lock.
@@ -88,7 +90,8 @@ fn bare_finding(analysis: &Analysis<'_>, access: &Access) -> Option<Finding> {
         format!("on {} nothing keeps the two apart: the container is corrupted", analysis.runtime),
     ];
     let message = format!("`{name}` is used without a lock, and `{}` has no locks in its containers", analysis.runtime);
-    Some(analysis.race(&RULE.info, access, stretch, &rival, message, order))
+    let finding = analysis.race(&RULE.info, access, stretch, &rival, message, order);
+    Some(finding.with_fix(fix::hold_lock(analysis, access, stretch, "the access")))
 }
 
 /// Do two accesses belong to one statement?

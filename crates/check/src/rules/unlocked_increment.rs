@@ -4,6 +4,7 @@ use facts::{Action, Finding, RuleInfo, Severity};
 
 use super::Rule;
 use crate::analysis::{Analysis, Stretch, is_write};
+use crate::fix;
 use crate::summary::{Access, Touch};
 
 pub(super) static RULE: Rule = Rule {
@@ -46,5 +47,6 @@ fn update_finding(analysis: &Analysis<'_>, update: &Access) -> Option<Finding> {
         format!("the first writes `{name}` from what it read: the other's change is lost"),
     ];
     let message = format!("`{name}` is read and written back without a lock");
-    Some(analysis.race(&RULE.info, update, stretch, &rival, message, order))
+    let finding = analysis.race(&RULE.info, update, stretch, &rival, message, order);
+    Some(finding.with_fix(fix::hold_lock(analysis, update, stretch, "the update")))
 }

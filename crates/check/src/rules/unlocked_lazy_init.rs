@@ -5,6 +5,7 @@ use facts::{Action, Confidence, Finding, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, Creation, Rival};
 use crate::contexts::EntryKind;
+use crate::fix;
 use crate::summary::Access;
 use crate::types::Slot;
 
@@ -53,7 +54,9 @@ fn finding(analysis: &Analysis<'_>, store: &Access) -> Option<Finding> {
     let finding = analysis.race(&RULE.info, store, stretch, &rival, message, order);
     let tested = analysis.span(store.func, creation.condition.at);
     let confidence = if creation.certain { rival.confidence } else { Confidence::Low };
-    Some(finding.also(tested, "a second thread can pass this test before the assignment").confidence(confidence))
+    let finding = finding.also(tested, "a second thread can pass this test before the assignment");
+    let fix = fix::double_checked(analysis, store, &creation.condition, stretch);
+    Some(finding.confidence(confidence).with_fix(fix))
 }
 
 fn what(name: &str, creation: &Creation) -> String {

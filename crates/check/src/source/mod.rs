@@ -7,6 +7,7 @@
 mod annotation;
 mod builder;
 mod expressions;
+pub mod outline;
 mod scope;
 mod statements;
 

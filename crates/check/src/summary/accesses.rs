@@ -56,6 +56,9 @@ impl Collector<'_> {
                 if !self.is_state(func, val, slot, aliased) {
                     continue;
                 }
+                if aliased && self.was_swapped_out(func, body, val, slot) {
+                    continue;
+                }
                 let (touch, act) = self.touch(func, body, val, slot);
                 // Reading a local is no access to the place it once came from; using the container it holds is.
                 if aliased && matches!(touch, Touch::Load | Touch::Member | Touch::Escape) {
@@ -66,6 +69,17 @@ impl Collector<'_> {
                 self.summaries.accesses.push(Access { func, val, act, place, touch, owned, aliased });
             }
         }
+    }
+
+    /// `old = self.x; self.x = []; ... old ...`: what the local holds is no longer what the place holds.
+    fn was_swapped_out(&self, func: FuncId, body: &Body, val: Val, slot: Slot) -> bool {
+        let read = body.origin(val);
+        (read.0..val.0).map(Val).any(|between| match body.op(between) {
+            Op::StoreAttr { .. } | Op::StoreGlobal { .. } | Op::StoreCaptured { .. } => {
+                self.types.slots_of(self.project, func, between).contains(&slot)
+            }
+            _ => false,
+        })
     }
 
     /// Is the slot state that threads may share?

@@ -4,10 +4,16 @@
 //! holding it. What a constructor does to its own object is *owned*: nobody else can see it yet.
 
 mod accesses;
+mod callbacks;
+pub(crate) mod effects;
 mod held;
 mod locks;
 mod stateful;
+pub(crate) mod paths;
+pub(crate) mod waits;
 
+pub(crate) use callbacks::Source;
+pub(crate) use effects::{Effect, Effects, Given, Maker, What};
 pub(crate) use locks::{method_call, says_lock};
 
 use facts::{Lock, LockSet, PlaceId, Span};
@@ -118,6 +124,12 @@ pub struct Summaries {
     pub stateful: rustc_hash::FxHashSet<crate::project::ClassId>,
     /// By place: the lock that an annotation says every access holds, and where it says so.
     pub declared_guards: FxHashMap<PlaceId, (Lock, Span)>,
+    /// By condition: the lock that it was made over.
+    pub lock_of_condition: FxHashMap<Slot, Slot>,
+    /// What calls do: locks taken, waits, callbacks.
+    pub effects: Effects,
+    /// Where locks, events, queues and futures are made.
+    pub makers: FxHashMap<Slot, Vec<Maker>>,
 }
 
 /// Summarises all functions, callees before callers where it matters.
@@ -131,12 +143,19 @@ pub fn compute(project: &Project, types: &TypeMap, annotations: &Annotations, co
         by_place: FxHashMap::default(),
         stateful: rustc_hash::FxHashSet::default(),
         declared_guards: FxHashMap::default(),
+        lock_of_condition: FxHashMap::default(),
+        effects: Effects::default(),
+        makers: FxHashMap::default(),
     };
     locks::find(project, types, annotations, &mut summaries);
     held::init_only(project, types, contexts, &mut summaries);
     summaries.stateful = stateful::find(project, types, &summaries);
     held::at_entry(project, contexts, &mut summaries);
     accesses::collect(project, types, annotations, contexts, &mut summaries);
+
+    let given = Given { project, types, contexts };
+    effects::compute(given, &mut summaries);
+    summaries.makers = effects::makers(given);
     summaries
 }
 

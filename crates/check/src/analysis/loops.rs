@@ -1,0 +1,98 @@
+//! Event loops: how many there are, and which functions run on which.
+
+use rustc_hash::FxHashSet;
+
+use super::{Analysis, is_explicit};
+use crate::body::Op;
+use crate::contexts::EntryKind;
+use crate::project::FuncId;
+
+/// Functions that run on one loop, or on one of several that are alike.
+pub struct Loop {
+    /// Where it is started, if that is seen.
+    pub site: Option<(FuncId, crate::body::Val)>,
+    /// Do several of them run at once?
+    pub multiple: bool,
+    /// Is it the loop of the main thread or of a server?
+    pub main: bool,
+    functions: FxHashSet<FuncId>,
+}
+
+impl Loop {
+    /// Does the function run on it?
+    #[must_use]
+    pub fn runs(&self, func: FuncId) -> bool {
+        self.functions.contains(&func)
+    }
+}
+
+impl Analysis<'_> {
+    /// The event loops that the program starts, one for each place and thread that starts one. Test files do not
+    /// count.
+    #[must_use]
+    pub fn loops(&self) -> Vec<Loop> {
+        let mut found = Vec::new();
+        for func in self.functions().filter(|func| !self.is_test(*func)) {
+            let body = self.body(func);
+            for val in body.vals() {
+                let Op::Call { .. } = body.op(val) else { continue };
+                let starts = self.external_callee(func, val).is_some_and(|name| name == "asyncio.run")
+                    || matches!(self.method_call(func, val), Some((_, "run_until_complete")));
+                if !starts {
+                    continue;
+                }
+                let functions = self.on_loop(self.started_at(func, val));
+                let groups: Vec<usize> = self
+                    .contexts
+                    .groups_of(func)
+                    .filter(|group| {
+                        let group = &self.contexts.groups[*group];
+                        is_explicit(group.kind) && group.entries.iter().any(|entry| !self.is_test(entry.func))
+                    })
+                    .collect();
+                let threads = |kinds: &[EntryKind]| {
+                    groups.iter().filter(|idx| kinds.contains(&self.contexts.groups[**idx].kind)).count()
+                };
+                let off_main = threads(&[EntryKind::Thread, EntryKind::Pool, EntryKind::Handler]);
+                let multiple = off_main > 1
+                    || groups.iter().any(|idx| {
+                        let group = &self.contexts.groups[*idx];
+                        matches!(group.kind, EntryKind::Thread | EntryKind::Pool | EntryKind::Handler) && group.multiple
+                    });
+                found.push(Loop { site: Some((func, val)), multiple, main: off_main == 0, functions });
+            }
+        }
+        let served = self.contexts.groups.iter().flat_map(|group| &group.entries);
+        let served: Vec<FuncId> = served
+            .filter(|entry| entry.kind == EntryKind::Task && entry.site.is_none() && !self.is_test(entry.func))
+            .map(|entry| entry.func)
+            .collect();
+        if !served.is_empty() {
+            found.push(Loop { site: None, multiple: false, main: true, functions: self.on_loop(served) });
+        }
+        found
+    }
+
+    /// What a coroutine runs on its own loop: all that it calls or starts as tasks, but not what it hands to threads.
+    fn on_loop(&self, entered: Vec<FuncId>) -> FxHashSet<FuncId> {
+        let mut seen: FxHashSet<FuncId> = FxHashSet::default();
+        let mut work = entered;
+        while let Some(func) = work.pop() {
+            if !seen.insert(func) {
+                continue;
+            }
+            for site in &self.contexts.calls[func.0 as usize] {
+                let to_thread = site.spawns
+                    && self.contexts.groups.iter().flat_map(|group| &group.entries).any(|entry| {
+                        entry.site == Some((func, site.at))
+                            && entry.func == site.callee
+                            && matches!(entry.kind, EntryKind::Thread | EntryKind::Pool)
+                    });
+                if !to_thread && !site.guessed {
+                    work.push(site.callee);
+                }
+            }
+        }
+        seen
+    }
+}

@@ -1,0 +1,113 @@
+//! How a module can write `threading.Lock`, and the import that this takes.
+
+use facts::Edit;
+
+use super::sheet::Sheet;
+use crate::analysis::Analysis;
+use crate::body::{FuncIdx, Op};
+use crate::name::Name;
+use crate::project::ModuleId;
+use crate::source::outline::Kind;
+
+/// Something that a module can use once it has the import.
+pub(super) struct Imported {
+    /// How it is written.
+    pub(super) text: String,
+    /// The import, if it is not there yet.
+    pub(super) edit: Option<Edit>,
+}
+
+/// How `module` can name `package.member`, at `before` at the latest (anywhere in a function: the end of the text).
+pub(super) fn member(
+    analysis: &Analysis<'_>,
+    sheet: Sheet<'_>,
+    module: ModuleId,
+    package: &str,
+    member: &str,
+    before: u32,
+) -> Option<Imported> {
+    let lowered = &analysis.project.modules[module.0 as usize];
+    let body = &lowered.functions.first()?.body;
+    let mut taken = false;
+    for val in body.vals() {
+        let Op::StoreGlobal { name, value, .. } = body.op(val) else { continue };
+        let node = body.node(val);
+        let Op::Import(idx) = body.op(value) else {
+            taken |= name == package;
+            continue;
+        };
+        let import = lowered.imports[idx as usize];
+        let statement = sheet.outline.at(node.start)?;
+        let usable = sheet.outline.statements[statement].suite == 0 && node.end <= before && import.level == 0;
+        if usable && import.module == package && import.member.is_none() {
+            return Some(Imported { text: format!("{name}.{member}"), edit: None });
+        }
+        if usable && import.module == package && import.member == Some(Name::new(member)) {
+            return Some(Imported { text: name.to_string(), edit: None });
+        }
+        taken |= name == package && (import.module != package || import.member.is_some());
+    }
+    let bound_elsewhere = (1..lowered.functions.len()).any(|idx| {
+        let function = lowered.function(FuncIdx(super::sheet::as_u32(idx)));
+        function.globals.contains(&Name::new(package))
+    });
+    if taken || bound_elsewhere {
+        return None;
+    }
+    Some(Imported { text: format!("{package}.{member}"), edit: Some(insert(sheet, package)?) })
+}
+
+/// `import package`, among the first imports, in the order of the alphabet where they are in order.
+fn insert(sheet: Sheet<'_>, package: &str) -> Option<Edit> {
+    let outline = sheet.outline;
+    let top = &outline.suites[0].statements;
+    let kind = |idx: usize| outline.statements[idx].kind;
+    let line = format!("import {package}");
+    let skipped = top.iter().take_while(|idx| matches!(kind(**idx), Kind::Text | Kind::Future)).count();
+    let Some(first) = top.get(skipped).copied() else {
+        return sheet.line_after(*top.last()?, &line);
+    };
+    if kind(first) != Kind::Import {
+        let n_blank = if matches!(kind(first), Kind::Function | Kind::Class) { 2 } else { 1 };
+        return sheet.line_before(first, &format!("{line}{}", sheet.eol().repeat(n_blank)));
+    }
+    // The first group: imports without a blank line or another statement between them.
+    let mut group = vec![first];
+    for next in &top[skipped + 1..] {
+        let between = sheet.slice(sheet.end(*group.last()?), sheet.start(*next));
+        if kind(*next) != Kind::Import || between.matches('\n').count() != 1 {
+            break;
+        }
+        group.push(*next);
+    }
+    let standard = group.iter().any(|idx| is_standard(imported(sheet.statement(*idx))));
+    if !standard {
+        return sheet.line_before(first, &format!("{line}{eol}", eol = sheet.eol()));
+    }
+    let plain = |idx: &&usize| sheet.statement(**idx).starts_with("import ");
+    match group.iter().rev().find(|idx| plain(idx) && imported(sheet.statement(**idx)) < package) {
+        Some(before) => sheet.line_after(*before, &line),
+        None => sheet.line_before(first, &line),
+    }
+}
+
+/// The package that an import statement names.
+fn imported(statement: &str) -> &str {
+    let rest = statement.strip_prefix("import").or_else(|| statement.strip_prefix("from")).unwrap_or("");
+    rest.trim_start().split([' ', '.', ',', '\t', '\\', '\r', '\n']).next().unwrap_or("")
+}
+
+fn is_standard(package: &str) -> bool {
+    const PACKAGES: &str = " abc argparse array ast asyncio atexit base64 binascii bisect builtins bz2 calendar cmath \
+        codecs collections colorsys concurrent configparser contextlib contextvars copy copyreg csv ctypes dataclasses \
+        datetime decimal difflib dis email enum errno faulthandler fcntl fnmatch fractions ftplib functools gc getopt \
+        getpass gettext glob graphlib gzip hashlib heapq hmac html http imaplib importlib inspect io ipaddress \
+        itertools json keyword linecache locale logging lzma mailbox marshal math mimetypes mmap multiprocessing \
+        netrc numbers operator optparse os pathlib pdb pickle pkgutil platform plistlib pprint profile pwd queue \
+        random re readline reprlib resource sched secrets select selectors shelve shlex shutil signal site smtplib \
+        socket socketserver sqlite3 ssl stat statistics string struct subprocess symtable sys sysconfig syslog tarfile \
+        tempfile termios textwrap threading time timeit tkinter token tokenize trace traceback tracemalloc \
+        tty turtle types typing unicodedata unittest urllib uuid venv warnings wave weakref webbrowser wsgiref xml \
+        xmlrpc zipapp zipfile zipimport zlib zoneinfo ";
+    package == "_thread" || PACKAGES.contains(&format!(" {package} "))
+}

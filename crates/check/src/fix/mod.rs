@@ -1,0 +1,31 @@
+//! What would repair a finding, as edits of its text.
+//!
+//! Each function takes what a rule has found and gives a fix, or none where the text cannot be changed well: where
+//! statements share a line, where a lock would be held across an `await`, where the lock cannot be named. A fix
+//! keeps comments and formatting. Whether it helps is not decided here: whoever applies it checks the result again.
+
+mod call;
+mod guard;
+mod hold;
+mod import;
+mod local;
+mod once;
+mod primitive;
+mod publish;
+mod region;
+mod sheet;
+mod snapshot;
+mod step;
+mod with;
+
+pub use call::{hand_out_copy, report_error, through_loop};
+pub use hold::hold_lock;
+pub use once::{double_checked, recheck};
+pub use primitive::{reentrant, thread_lock};
+pub use publish::publish_last;
+pub use snapshot::{copy_of, snapshot};
+pub use step::{one_step, read_once};
+pub use with::{loop_for_wait, with_for_acquire};
+
+#[cfg(test)]
+mod tests;
