@@ -8,6 +8,7 @@ use crate::body::{Op, Val};
 use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
+use crate::types::Slot;
 
 pub(super) static RULE: Rule = Rule {
     info: RuleInfo {
@@ -71,10 +72,24 @@ fn guard(analysis: &Analysis<'_>, func: FuncId, escape: Escape) -> Option<Lock> 
     let is_public = !analysis.project.function(func).name.is_private();
     let changes = || analysis.accesses(escape.place).filter(|access| !access.owned && changes_in_place(access, escape.part));
     let locks = changes().flat_map(|access| analysis.summaries.locks_at(access.func, access.act).iter().collect::<Vec<_>>());
-    let mut candidates = locks.filter(|lock| here.holds(lock.place) || is_public && here.is_empty());
+    let mut candidates = locks
+        .filter(|lock| here.holds(lock.place) || is_public && here.is_empty() && is_of_one(analysis, escape, *lock));
     let lock = candidates.next()?;
-    // Without a lock here, that of all who change it.
-    (here.holds(lock.place) || changes().all(|access| holds(analysis, access, lock))).then_some(lock)
+    // Without a lock here, that of those who change it.
+    let (with, all) = (changes().filter(|access| holds(analysis, access, lock)).count(), changes().count());
+    (here.holds(lock.place) || with * 2 >= all).then_some(lock)
+}
+
+/// Do the place and the lock belong to one class or module? Others may hold a lock by chance.
+fn is_of_one(analysis: &Analysis<'_>, escape: Escape, lock: Lock) -> bool {
+    match (analysis.summaries.slot(escape.place), analysis.summaries.slot(lock.place)) {
+        (Slot::Attr(one, _), Slot::Attr(two, _)) => {
+            let mro = |class| &analysis.project.class_info(class).mro;
+            mro(one).contains(&two) || mro(two).contains(&one)
+        }
+        (Slot::Global(one, _), Slot::Global(two, _)) => one == two,
+        _ => false,
+    }
 }
 
 fn holds(analysis: &Analysis<'_>, access: &Access, lock: Lock) -> bool {

@@ -17,6 +17,7 @@ mod fork_with_threads;
 mod guarded_state_escapes;
 mod inconsistent_guard;
 mod iteration_during_mutation;
+mod lazy_import;
 mod lock_across_await;
 mod lock_order_inversion;
 mod loop_touched_from_thread;
@@ -58,6 +59,7 @@ pub static RULES: &[&Rule] = &[
     &shared_singleton_slot::RULE,
     &await_split_init::RULE,
     &start_in_constructor::RULE,
+    &lazy_import::RULE,
     &unlocked_increment::RULE,
     &check_then_act::RULE,
     &nulled_while_used::RULE,

@@ -82,7 +82,9 @@ fn is_reload(analysis: &Analysis<'_>, early: &Early<'_>) -> bool {
     let in_loop = body.enclosing(early.from).any(|(_, block)| matches!(block.kind, BlockKind::Loop(_)));
     let name = analysis.project.function(func).name.as_str();
     let again = ["reload", "refresh", "rebuild", "resync"].iter().any(|word| name.contains(word));
-    is_global || in_loop || again
+    let starts = ["init", "setup", "start", "create", "configure", "bootstrap"];
+    let at_start = starts.iter().any(|word| name.trim_start_matches('_').starts_with(word));
+    is_global && !at_start || in_loop || again
 }
 
 /// The value that a store makes visible.

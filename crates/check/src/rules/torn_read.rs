@@ -119,9 +119,19 @@ fn torn(analysis: &Analysis<'_>, one: &Field, two: &Field) -> Option<Finding> {
     reads(one.place).find_map(|first| {
         let second = reads(two.place).find(|second| second.func == first.func && goes_with(analysis, first, second))?;
         let (early, late) = if first.val < second.val { (first, second) } else { (second, first) };
+        if comes_from_the_lock(analysis, early, lock) {
+            return None;
+        }
         let rival = writer(analysis, early, late)?;
         analysis.is_believable(late.place, &rival).then(|| finding(analysis, early, late, lock, &rival))
     })
+}
+
+/// Does the reader first call something that takes the lock? Then the fields are as that has left them.
+fn comes_from_the_lock(analysis: &Analysis<'_>, early: &Access, lock: Lock) -> bool {
+    let calls = (0..early.val.0).map(Val).flat_map(|at| analysis.self_callees(early.func, at));
+    let mut reached = calls.flat_map(|callee| analysis.self_reach(callee));
+    reached.any(|func| analysis.summaries.function(func).held.iter().any(|held| held.lock.place == lock.place))
 }
 
 /// Does the class that owns the lock run this method, not an override of it?
