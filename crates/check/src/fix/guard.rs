@@ -522,7 +522,9 @@ pub(super) fn is_taken_by(analysis: &Analysis<'_>, func: FuncId, nodes: std::ops
     }
     let own = &analysis.summaries.function(func).held;
     let held = analysis.summaries.locks_at(func, Val(nodes.start)).holds(lock);
-    let already = held || is_handled(analysis, func, lock) || own.iter().any(|held| held.lock.place == lock && nodes.contains(&held.at.0));
+    let already = held
+        || is_handled(analysis, func, lock)
+        || own.iter().any(|held| held.lock.place == lock && nodes.contains(&held.at.0));
     already
         || reached(analysis, func, nodes)
             .iter()

@@ -40,10 +40,10 @@ pub fn double_checked(analysis: &Analysis<'_>, store: &Access, condition: &Condi
     let fits = |guard: &Guard| {
         !creation.region.takes(analysis, sheet, guard.place) && guard::suits(analysis, guard, store.place)
     };
-    let guard = guard::voted(analysis, store)
-        .filter(fits)
-        .or_else(|| guard::seen(analysis, store).filter(fits))
-        .or_else(|| guard::own(analysis, sheet, store).filter(fits).filter(|_| analysis.guard(store.place).is_none()))?;
+    let guard =
+        guard::voted(analysis, store).filter(fits).or_else(|| guard::seen(analysis, store).filter(fits)).or_else(
+            || guard::own(analysis, sheet, store).filter(fits).filter(|_| analysis.guard(store.place).is_none()),
+        )?;
     if guard.is_async || creation.region.is_short(analysis, sheet) {
         creation.locked(&guard)
     } else {

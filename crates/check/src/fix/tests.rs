@@ -179,8 +179,12 @@ fn what_is_awaited_is_made_first_and_the_first_one_wins() {
     let tail = "async def make():\n    await asyncio.sleep(1)\n    return []\ndef work():\n    asyncio.run(get())\n";
     turns(
         "await-split-init",
-        &format!("{head}thing = None\nasync def get():\n    global thing\n    mine = thing\n    if mine is None:\n        mine = await make()\n        thing = mine\n    return mine\n{tail}"),
-        &format!("{head}thing = None\n_thing_lock = threading.Lock()\nasync def get():\n    global thing\n    mine = thing\n    if mine is None:\n        mine = await make()\n        with _thing_lock:\n            if thing is None:\n                thing = mine\n            mine = thing\n    return mine\n{tail}"),
+        &format!(
+            "{head}thing = None\nasync def get():\n    global thing\n    mine = thing\n    if mine is None:\n        mine = await make()\n        thing = mine\n    return mine\n{tail}"
+        ),
+        &format!(
+            "{head}thing = None\n_thing_lock = threading.Lock()\nasync def get():\n    global thing\n    mine = thing\n    if mine is None:\n        mine = await make()\n        with _thing_lock:\n            if thing is None:\n                thing = mine\n            mine = thing\n    return mine\n{tail}"
+        ),
     );
 }
 
@@ -192,11 +196,16 @@ fn a_lock_that_is_acquired_by_hand_is_not_held_around_it() {
 
 #[test]
 fn a_second_test_sees_the_value_of_its_own_time() {
-    let head = "import threading\nclass Link:\n    def __init__(self):\n        self._end = open('a')\n    def stop(self):\n";
+    let head =
+        "import threading\nclass Link:\n    def __init__(self):\n        self._end = open('a')\n    def stop(self):\n";
     let tail = "        self._end = None\nlink = Link()\ndef work():\n    link.stop()\n";
     turns(
         "nulled-while-used",
-        &format!("{head}        if self._end:\n            self._end.flush()\n            if self._end:\n                print(1)\n{tail}"),
-        &format!("{head}        end = self._end\n        if end:\n            end.flush()\n            if self._end:\n                print(1)\n{tail}"),
+        &format!(
+            "{head}        if self._end:\n            self._end.flush()\n            if self._end:\n                print(1)\n{tail}"
+        ),
+        &format!(
+            "{head}        end = self._end\n        if end:\n            end.flush()\n            if self._end:\n                print(1)\n{tail}"
+        ),
     );
 }
