@@ -307,9 +307,9 @@ impl Reader<'_> {
 
     fn class_at(&self, module: ModuleId, line: u32) -> Option<ClassId> {
         let classes = &self.project.modules[module.0 as usize].classes;
-        let found = classes.iter().position(|class| {
-            (self.line(module, class.start)..=self.line(module, class.head_end)).contains(&line)
-        });
+        let found = classes
+            .iter()
+            .position(|class| (self.line(module, class.start)..=self.line(module, class.head_end)).contains(&line));
         found.map(|idx| self.project.class_id(module, crate::body::ClassIdx(as_u32(idx))))
     }
 
@@ -398,8 +398,9 @@ impl Reader<'_> {
             return Ok((textual, LockKind::Thread));
         }
         let std = types.iter().find_map(|of| self.types.std_of(self.project, *of));
-        let other =
-            |of: &Type| matches!(of, Type::Plain | Type::Container(_) | Type::Module(_) | Type::Function(_) | Type::Method(_));
+        let other = |of: &Type| {
+            matches!(of, Type::Plain | Type::Container(_) | Type::Module(_) | Type::Function(_) | Type::Method(_))
+        };
         let is_lock = match std {
             Some(std) => std.is_thread_lock() || std.is_loop_lock(),
             None => types.is_empty() || !types.iter().all(other),
@@ -477,5 +478,68 @@ impl Reader<'_> {
             },
             _ => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use facts::{FileId, Files, Span};
+
+    use super::{Directive, directive};
+    use crate::Options;
+
+    /// The lines with a finding of `rule`.
+    fn lines(text: &str, rule: &'static str) -> Vec<u32> {
+        let mut files = Files::default();
+        files.add("main.py", text);
+        let options = Options { select: Some(vec![rule]), ..Options::default() };
+        crate::check(&files, &options).iter().map(|finding| files.start(finding.span).line).collect()
+    }
+
+    #[test]
+    fn a_directive_has_a_word_arguments_and_a_reason() {
+        let span = Span::new(FileId(0), 0, 0);
+        let read = |text| directive(text, span);
+        let expected = Directive { word: "allow", args: Some(vec!["a", "b"]), reason: "why", span };
+        assert_eq!(read(" raceproof: allow[a, b] why "), Some(expected));
+        let keyed = read("raceproof: requires[self._locks[key]]").and_then(|said| said.args);
+        assert_eq!(keyed, Some(vec!["self._locks[key]"]));
+        assert_eq!(read("noqa"), None);
+        assert!(!read("raceproof: confined -- ").is_some_and(|said| said.is_explained()));
+    }
+
+    const COUNTER: &str = "class Counter:  # CLASS\n    def __init__(self, lock):\n        self._guard = lock\n        \
+                           self.n = 0  # PLACE\n    def hit(self):  # HEAD\n        self.n += 1\n";
+
+    #[test]
+    fn a_class_that_is_said_to_be_shared_is_state() {
+        assert_eq!(lines(COUNTER, "unlocked-increment"), [0u32; 0]);
+        let shared = COUNTER.replace("CLASS", "raceproof: shared");
+        assert_eq!(lines(&shared, "unlocked-increment"), [6]);
+        let guarded = COUNTER.replace("PLACE", "raceproof: guarded-by[self._guard]");
+        assert_eq!(lines(&guarded, "unlocked-increment"), [6]);
+    }
+
+    #[test]
+    fn a_place_that_is_said_to_be_confined_is_no_state() {
+        let shared = COUNTER.replace("CLASS", "raceproof: shared");
+        let confined = shared.replace("PLACE", "raceproof: confined one thread");
+        assert_eq!(lines(&confined, "unlocked-increment"), [0u32; 0]);
+    }
+
+    #[test]
+    fn a_required_lock_counts_as_held() {
+        let shared = COUNTER.replace("CLASS", "raceproof: shared");
+        let required = shared.replace("HEAD", "raceproof: requires[self._guard]");
+        assert_eq!(lines(&required, "unlocked-increment"), [0u32; 0]);
+        assert_eq!(lines(&required, "unknown-annotation"), [0u32; 0]);
+    }
+
+    #[test]
+    fn a_guard_is_believed_to_be_a_lock_whatever_its_name() {
+        let text = format!("{COUNTER}    def add(self):\n        with self._guard:\n            self.n += 1\n");
+        let guarded = text.replace("PLACE", "raceproof: guarded-by[self._guard]");
+        let required = guarded.replace("HEAD", "raceproof: requires[self._guard]");
+        assert_eq!(lines(&required, "unlocked-increment"), [0u32; 0]);
     }
 }

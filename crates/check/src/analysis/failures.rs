@@ -56,7 +56,10 @@ impl Analysis<'_> {
         let Some((base, name)) = self.method_call(func, call) else { return false };
         let types = self.types.of(func, base);
         let known = types.iter().any(|of| matches!(of, Type::Std(_) | Type::Container(_)));
-        known || crate::summary::mutating(name) || logs(name) || matches!(name, "get" | "put" | "set" | "is_set" | "wait" | "task_done")
+        known
+            || crate::summary::mutating(name)
+            || logs(name)
+            || matches!(name, "get" | "put" | "set" | "is_set" | "wait" | "task_done")
     }
 
     /// Is the node inside a `try` that catches every `Exception`?

@@ -122,8 +122,7 @@ impl<'a> Analysis<'a> {
             let other = (idx + 1) % n;
             let (ours, theirs) = (&graph[&pairs[idx]], &graph[&pairs[other]]);
             let meets = |one: &Witness<'_>, two: &Witness<'_>| {
-                one.outer.intersection(&two.outer).is_empty()
-                    && self.may_overlap(one.func, two.func).is_some()
+                one.outer.intersection(&two.outer).is_empty() && self.may_overlap(one.func, two.func).is_some()
             };
             let keep: Vec<usize> = kept[idx]
                 .iter()
@@ -144,12 +143,8 @@ impl<'a> Analysis<'a> {
         let mut edges: Vec<Edge<'a>> = Vec::new();
         for (pair, keep) in pairs.iter().zip(kept) {
             let all = graph.remove(pair)?;
-            let mut witnesses: Vec<Witness<'a>> = all
-                .into_iter()
-                .enumerate()
-                .filter(|(idx, _)| keep.contains(idx))
-                .map(|(_, witness)| witness)
-                .collect();
+            let mut witnesses: Vec<Witness<'a>> =
+                all.into_iter().enumerate().filter(|(idx, _)| keep.contains(idx)).map(|(_, witness)| witness).collect();
             // Plain calls first, then those of a thread that the program itself starts, then the shortest way.
             witnesses.sort_by_cached_key(|witness| {
                 let way = self.way(witness.func, &witness.effect).len();
@@ -158,9 +153,11 @@ impl<'a> Analysis<'a> {
                 (!witness.effect.sure, !started, way, self.text_order(witness))
             });
             let mut seen: Vec<FuncId> = Vec::new();
-            witnesses.retain(|witness| !seen.contains(&witness.func) && {
-                seen.push(witness.func);
-                true
+            witnesses.retain(|witness| {
+                !seen.contains(&witness.func) && {
+                    seen.push(witness.func);
+                    true
+                }
             });
             edges.push(Edge { from: pair.0, to: pair.1, witnesses });
         }

@@ -89,6 +89,39 @@ impl<'a> Analysis<'a> {
         slots.map(|slot| self.summaries.lock_of_condition.get(&slot).copied().unwrap_or(slot)).collect()
     }
 
+    /// How a lock is written.
+    #[must_use]
+    pub fn lock_name(&self, func: FuncId, val: Val) -> String {
+        let slots = self.lock_slots(func, val);
+        let place = slots.first().and_then(|slot| self.summaries.places.get(slot));
+        match place {
+            Some(place) => self.name_of(*place, func),
+            None => self.files.text(self.span(func, val)).to_owned(),
+        }
+    }
+
+    /// How a condition is written: by its own name, even if it was made over a lock.
+    #[must_use]
+    pub fn condition_name(&self, func: FuncId, val: Val) -> String {
+        match self.body(func).op(val) {
+            Op::Attr { .. } | Op::Global(_) => self.files.text(self.span(func, val)).to_owned(),
+            _ => self.lock_name(func, val),
+        }
+    }
+
+    /// Do two expressions name one lock: by their slots, or because a getter returns what the other names?
+    #[must_use]
+    pub fn is_same_lock(&self, func: FuncId, one: Val, two: Val) -> bool {
+        let body = self.body(func);
+        let (slots, others) = (self.lock_slots(func, one), self.lock_slots(func, two));
+        if one == two || others.iter().any(|slot| slots.contains(slot)) {
+            return true;
+        }
+        let class = |val: Val| self.types.of(func, val).iter().find(|of| self.is_lock_class(**of)).copied();
+        let called = |val: Val| matches!(body.op(val), Op::Call { .. });
+        (called(one) || called(two)) && class(one).is_some() && class(one) == class(two)
+    }
+
     /// May the owner of a lock take it again?
     #[must_use]
     pub fn reentry(&self, place: PlaceId) -> Reentry {

@@ -50,7 +50,9 @@ impl Analysis<'_> {
                         is_explicit(group.kind) && group.entries.iter().any(|entry| !self.is_test(entry.func))
                     })
                     .collect();
-                let threads = |kinds: &[EntryKind]| groups.iter().filter(|idx| kinds.contains(&self.contexts.groups[**idx].kind)).count();
+                let threads = |kinds: &[EntryKind]| {
+                    groups.iter().filter(|idx| kinds.contains(&self.contexts.groups[**idx].kind)).count()
+                };
                 let off_main = threads(&[EntryKind::Thread, EntryKind::Pool, EntryKind::Handler]);
                 let multiple = off_main > 1
                     || groups.iter().any(|idx| {

@@ -11,15 +11,19 @@ mod ordering;
 mod walks;
 mod declared;
 pub mod failures;
+pub mod signals;
 pub mod spawned;
 mod escapes;
+mod handouts;
 mod objects;
 mod per_call;
 mod readiness;
 mod saved;
+mod finalizers;
 mod lock_order;
 mod locks;
 mod loops;
+mod makers;
 mod waiting;
 mod words;
 
@@ -38,6 +42,7 @@ pub use creations::Creation;
 pub use ordering::is_explicit;
 pub use declared::DeclaredGuard;
 pub use escapes::{Escape, Part};
+pub use handouts::Handout;
 pub use objects::Made;
 pub use saved::{State, Swap};
 pub use lock_order::{Cycle, Edge, Witness};
@@ -85,6 +90,10 @@ pub struct Stretch {
     /// Its last node.
     pub to: Val,
 }
+
+/// How many accesses that could disturb a stretch are looked at: state that is written in more places than this is
+/// found by the first of them.
+const RIVALS_MAX: usize = 400;
 
 impl<'a> Analysis<'a> {
     /// All functions, in order of their text.
@@ -241,7 +250,7 @@ impl<'a> Analysis<'a> {
     ) -> Option<Rival<'a>> {
         let suspends = self.suspends(ours);
         let mut best: Option<(Rival<'a>, (Confidence, bool))> = None;
-        for access in self.accesses(place).filter(|access| !access.owned && wanted(access)) {
+        for access in self.accesses(place).filter(|access| !access.owned && wanted(access)).take(RIVALS_MAX) {
             let their_locks = self.summaries.locks_at(access.func, access.act);
             // A finalizer may run on the thread that holds the lock: there, no lock of theirs would help.
             let finalizes = self.contexts.is_reached_by(access.func, &[EntryKind::Finalizer]);
@@ -257,7 +266,14 @@ impl<'a> Analysis<'a> {
         best.map(|(rival, _)| rival)
     }
 
-    /// Can `other` come in between?
+    /// Can this access come in between?
+    #[must_use]
+    pub fn meets(&self, ours: Stretch, action: Action, other: &'a Access) -> bool {
+        let their_locks = self.summaries.locks_at(other.func, other.act);
+        self.meet(ours, action, &self.locks_over(ours), &their_locks, self.suspends(ours), other).is_some()
+    }
+
+    /// Can `other` come in between, and in which groups?
     fn meet(
         &self,
         ours: Stretch,

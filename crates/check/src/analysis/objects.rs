@@ -144,6 +144,12 @@ impl<'a> Analysis<'a> {
         }
     }
 
+    /// The code of a class.
+    #[must_use]
+    pub fn class_code(&self, class: ClassId) -> FuncId {
+        self.project.func_id(self.project.class_info(class).module, self.project.class(class).body)
+    }
+
     /// Is the node the object that the method around it belongs to?
     #[must_use]
     pub fn is_self(&self, func: FuncId, val: Val) -> bool {

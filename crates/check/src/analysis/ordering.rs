@@ -1,11 +1,11 @@
 //! What keeps two accesses apart besides locks: who they belong to, the order of start and join, and conditions that
 //! exclude each other.
 
-use super::{Analysis, Condition, Stretch, Test};
+use super::{Analysis, Stretch};
 use crate::body::{BlockKind, Op, Val};
 use crate::contexts::{EntryKind, Group, Reason};
 use crate::project::FuncId;
-use crate::summary::{Access, Touch};
+use crate::summary::Access;
 use crate::types::{Slot, Std};
 
 impl Analysis<'_> {
@@ -20,8 +20,8 @@ impl Analysis<'_> {
             Slot::Global(..) => true,
             Slot::Attr(owner, _) => {
                 if our_group == their_group && self.is_own_thread(one, owner)
-                    || self.dies_with(our_group, ours.func, owner)
-                    || self.dies_with(their_group, other.func, owner)
+                    || self.ends_with_owner(our_group, ours.func, owner)
+                    || self.ends_with_owner(their_group, other.func, owner)
                     || !self.same_object(ours.func, other.func)
                 {
                     return false;
@@ -78,7 +78,7 @@ impl Analysis<'_> {
     }
 
     /// Is the function reached from the `__del__` of the object itself, or of what holds it? Nobody else has it then.
-    fn dies_with(&self, group: usize, func: FuncId, owner: crate::project::ClassId) -> bool {
+    fn ends_with_owner(&self, group: usize, func: FuncId, owner: crate::project::ClassId) -> bool {
         if self.contexts.groups[group].kind != EntryKind::Finalizer {
             return false;
         }
@@ -205,18 +205,6 @@ impl Analysis<'_> {
                 && !self.summaries.locks_at(other.func, other.act).is_empty()
                 && (body.excludes(access.act, other.act) || self.contradict((access.func, access.act), (other.func, other.act)))
         })
-    }
-
-    /// Does a condition say that the place is there, whatever form it has?
-    #[must_use]
-    pub fn says_present(condition: &Condition) -> bool {
-        matches!(condition.test, Test::Present | Test::HasKey(_))
-    }
-
-    /// Is the access a plain read of the value?
-    #[must_use]
-    pub fn is_plain_read(access: &Access) -> bool {
-        matches!(access.touch, Touch::Load | Touch::Member)
     }
 }
 

@@ -118,8 +118,10 @@ impl Analysis<'_> {
         let mut n_more = 0;
         for more in more {
             let span = self.span(more.func, more.act);
-            let met = |more: &Access| self.rival(access.place, ours, Action::Update, |known| known.val == more.val && known.func == more.func);
-            if n_more == OTHERS_MAX || span == own || met(more).is_none() {
+            if n_more == OTHERS_MAX {
+                break;
+            }
+            if span == own || !self.meets(ours, Action::Update, more) {
                 continue;
             }
             n_more += 1;

@@ -95,7 +95,7 @@ fn sites(project: &Project, types: &TypeMap, func: FuncId) -> Vec<CallSite> {
                 let callee = Callee { func: project.sibling(func, body), guessed: false, bound: false };
                 add(val, callee, false, false);
             }
-            Op::Return(Some(value)) | Op::StoreAttr { value, .. } | Op::StoreItem { value, .. } => {
+            Op::Return(Some(value)) | Op::StoreAttr { value, .. } => {
                 for callee in function_values(project, types, func, value) {
                     add(val, callee, true, entries::makes_coroutine(project, func, callee.func));
                 }

@@ -10,7 +10,8 @@ use crate::types::{Slot, Std, Type, TypeMap};
 /// All entry points, in order of their text.
 pub(super) fn find(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]) -> Vec<Entry> {
     let mut found = Vec::new();
-    let scripts: Vec<bool> = (0..project.modules.len()).map(|idx| is_script(project, idx)).collect();
+    let imported = imported(project);
+    let scripts: Vec<bool> = (0..project.modules.len()).map(|idx| !imported[idx] && is_script(project, idx)).collect();
     for func in project.function_ids() {
         let module = project.module_of(func).0 as usize;
         if project.function(func).kind == FunctionKind::Module {
@@ -36,7 +37,7 @@ pub(super) fn makes_coroutine(project: &Project, caller: FuncId, callee: FuncId)
     callee.is_async && !callee.is_generator && !project.function(caller).is_async
 }
 
-/// Is the module a program of its own that nothing imports and that starts no thread?
+/// Is the module a program of its own that starts no thread?
 fn is_script(project: &Project, idx: usize) -> bool {
     let module = &project.modules[idx];
     let Some(main) = module.functions.first() else { return true };
@@ -64,18 +65,26 @@ fn is_script(project: &Project, idx: usize) -> bool {
                 | "tornado"
         )
     };
-    guarded && !module.imports.iter().any(|import| concurrent(import.module)) && !is_imported(project, idx)
+    guarded && !module.imports.iter().any(|import| concurrent(import.module))
 }
 
-fn is_imported(project: &Project, idx: usize) -> bool {
-    let id = ModuleId(crate::project::as_u32(idx));
-    (0..project.modules.len()).filter(|other| *other != idx).any(|other| {
-        let importer = ModuleId(crate::project::as_u32(other));
-        project.modules[other].imports.iter().any(|import| {
-            project.find_module(importer, import.module, import.level) == Some(id)
-                || project.imported(importer, *import, 0) == Symbol::Module(id)
-        })
-    })
+/// By module: does another one import it?
+fn imported(project: &Project) -> Vec<bool> {
+    let mut found = vec![false; project.modules.len()];
+    for (idx, module) in project.modules.iter().enumerate() {
+        let importer = ModuleId(crate::project::as_u32(idx));
+        for import in &module.imports {
+            let named = project.find_module(importer, import.module, import.level);
+            let member = match project.imported(importer, *import, 0) {
+                Symbol::Module(module) => Some(module),
+                _ => None,
+            };
+            for module in named.into_iter().chain(member).filter(|module| *module != importer) {
+                found[module.0 as usize] = true;
+            }
+        }
+    }
+    found
 }
 
 /// Is the function a method of an object that lives on an event loop: its class has coroutines, or is a protocol of

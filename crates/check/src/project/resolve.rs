@@ -46,6 +46,19 @@ pub enum Symbol {
     External(Name),
 }
 
+fn is_external(symbol: Symbol) -> bool {
+    matches!(symbol, Symbol::External(_))
+}
+
+fn is_factual(symbol: Symbol) -> bool {
+    match symbol {
+        Symbol::External(dotted) => {
+            dotted.as_str().split_once('.').is_some_and(|(top, _)| FACTUAL.contains(&top))
+        }
+        _ => false,
+    }
+}
+
 impl Project {
     /// What a module-level name of `module` stands for. A name that nothing binds is a built-in.
     #[must_use]
@@ -71,10 +84,10 @@ impl Project {
                 Op::None if stores.len() > 1 => continue,
                 _ => Symbol::Global(module, name),
             };
+            // A stand-in for where the standard module is missing, or a better source of something external.
             let better = match best {
                 None => true,
-                Some(Symbol::External(_)) => !matches!(found, Symbol::External(_)),
-                Some(_) => false,
+                Some(known) => !is_factual(known) && (is_factual(found) || is_external(known) && !is_external(found)),
             };
             if better {
                 best = Some(found);
@@ -215,7 +228,8 @@ impl Project {
                 if self.globals[module.0 as usize].contains_key(&name) {
                     return Some(self.lookup(module, name));
                 }
-                self.member_module(module, name).map(Symbol::Module)
+                let member = self.member_module(module, name).map(Symbol::Module);
+                member.or_else(|| self.star_imported(module, name, 0))
             }
             Symbol::External(dotted) => Some(Symbol::External(join(&[dotted, name]))),
             Symbol::Class(class) => {

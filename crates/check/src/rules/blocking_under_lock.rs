@@ -54,8 +54,7 @@ fn is_wanted(analysis: &Analysis<'_>, under: &Under<'_>) -> bool {
     let place = under.held.lock.place;
     analysis.functions().any(|func| {
         let held = &analysis.summaries.function(func).held;
-        held.iter().any(|held| held.lock.place == place && held.at != under.held.at || held.lock.place == place && func != under.func)
-            && analysis.may_overlap(under.func, func).is_some()
+        held.iter().any(|held| held.lock.place == place) && analysis.may_overlap(under.func, func).is_some()
     })
 }
 
@@ -78,10 +77,13 @@ fn waits(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect, wait: Wait
         ),
         None => format!("this {} while `{name}` is held", wait.in_words()),
     };
+    let way = analysis.way(under.func, effect).len();
     let confidence = match (needed, effect.bounded) {
         (Some(_), false) => Confidence::High,
         (Some(_), true) => Confidence::Medium,
         (None, true) => Confidence::Low,
+        // What lies deep, or reads a small file somewhere, is no more than a hint.
+        (None, false) if way > 1 || wait == Wait::File && way > 0 => Confidence::Low,
         (None, false) if wait == Wait::Sleep && !is_literal(analysis, func, call) => Confidence::Low,
         (None, false) if effect.depends || !effect.sure || !analysis.is_typed_lock(place) => Confidence::Low,
         (None, false) => Confidence::Medium,
@@ -147,7 +149,7 @@ fn calls(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect, source: So
     // One function that the object was made with (a clock, a factory) is a part of it; listeners come and go.
     let body = analysis.body(effect.end.0);
     let alone = match body.op(effect.end.1) {
-        Op::Call { func: target, .. } => matches!(body.op(target), Op::Attr { .. } | Op::Global(_)),
+        Op::Call { func: target, .. } => matches!(body.op(body.origin(target)), Op::Attr { .. } | Op::Global(_)),
         _ => true,
     };
     if !known || alone || effect.via.is_some() || is_construction(analysis, under, effect) {

@@ -48,7 +48,8 @@ fn is_own_method(analysis: &Analysis<'_>, func: FuncId) -> bool {
 fn held_since(analysis: &Analysis<'_>, func: FuncId, at: Val, slots: &[Slot]) -> Option<Option<u32>> {
     let function = analysis.summaries.function(func);
     let held = function.held.iter().filter(|held| held.first <= at.0 && at.0 < held.end);
-    let own = held.filter(|held| slots.contains(&analysis.summaries.slot(held.lock.place))).map(|held| held.first).min();
+    let own =
+        held.filter(|held| slots.contains(&analysis.summaries.slot(held.lock.place))).map(|held| held.first).min();
     if own.is_some() {
         return Some(own);
     }
@@ -78,8 +79,7 @@ fn wait(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val) -> Option<Fin
     if inside || outside && (tested || timed) || goes_back(analysis, func) || is_tested_after(analysis, func, at) {
         return None;
     }
-    let name = analysis.name_of(*analysis.summaries.places.get(&slots[0])?, func);
-    let shown = condition_name(analysis, func, base, &name);
+    let shown = analysis.condition_name(func, base);
     let message = match outside {
         true => format!("what `{shown}` waits for is tested before its lock is taken"),
         false => format!("`{shown}` is waited for without a loop that tests again"),
@@ -90,7 +90,8 @@ fn wait(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val) -> Option<Fin
 /// Is the first thing after the wait another test, or the way out? Then nothing is taken for granted.
 fn is_tested_after(analysis: &Analysis<'_>, func: FuncId, at: Val) -> bool {
     let body = analysis.body(func);
-    let end = body.enclosing(at).find(|(_, block)| matches!(block.kind, BlockKind::With(_))).map(|(_, block)| block.end);
+    let end =
+        body.enclosing(at).find(|(_, block)| matches!(block.kind, BlockKind::With(_))).map(|(_, block)| block.end);
     let end = end.unwrap_or_else(|| crate::project::as_u32(body.nodes.len()));
     for val in (at.0 + 1..end).map(Val) {
         let entered = body.enclosing(val).any(|(_, block)| match block.kind {
@@ -144,7 +145,7 @@ fn notify(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val) -> Option<F
     {
         return None;
     }
-    let shown = condition_name(analysis, func, base, &analysis.name_of(*place, func));
+    let shown = analysis.condition_name(func, base);
     Some(finding(analysis, func, at, format!("`{shown}` is notified without its lock"), shown))
 }
 
@@ -153,13 +154,6 @@ fn acquires_it(analysis: &Analysis<'_>, func: FuncId, slots: &[Slot]) -> bool {
     analysis.body(func).vals().any(|val| {
         matches!(analysis.method_call(func, val), Some((base, "acquire" | "__enter__")) if analysis.lock_slots(func, base).iter().any(|slot| slots.contains(slot)))
     })
-}
-
-fn condition_name(analysis: &Analysis<'_>, func: FuncId, base: Val, otherwise: &str) -> String {
-    match analysis.body(func).op(base) {
-        Op::Attr { .. } | Op::Global(_) => analysis.files.text(analysis.span(func, base)).to_owned(),
-        _ => otherwise.to_owned(),
-    }
 }
 
 fn finding(analysis: &Analysis<'_>, func: FuncId, at: Val, message: String, name: String) -> Finding {

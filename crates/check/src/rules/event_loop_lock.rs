@@ -37,7 +37,8 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             if analysis.is_test(maker.func) || !analysis.is_loop_object(maker) || seen.contains(&key(maker)) {
                 continue;
             }
-            let finding = several_loops(analysis, slot, maker, &loops).or_else(|| guards_threads(analysis, slot, maker));
+            let finding =
+                several_loops(analysis, slot, maker, &loops).or_else(|| guards_threads(analysis, slot, maker));
             if let Some(finding) = finding {
                 seen.insert(key(maker));
                 found.push(finding.with_fix(fix::thread_lock(analysis, slot)));
@@ -88,9 +89,11 @@ fn uses(analysis: &Analysis<'_>, slot: Slot) -> Vec<(FuncId, Val)> {
 fn several_loops(analysis: &Analysis<'_>, slot: Slot, maker: &Maker, loops: &[Loop]) -> Option<Finding> {
     let shared = match slot {
         Slot::Global(..) => true,
-        Slot::Attr(class, _) => analysis.contexts.sharing(class).is_some_and(|sharing| {
-            matches!(sharing.reason, Reason::Global | Reason::ClassAttribute | Reason::Configured)
-        }) || analysis.is_import_code(maker.func),
+        Slot::Attr(class, _) => {
+            analysis.contexts.sharing(class).is_some_and(|sharing| {
+                matches!(sharing.reason, Reason::Global | Reason::ClassAttribute | Reason::Configured)
+            }) || analysis.is_import_code(maker.func)
+        }
         Slot::Local(..) => false,
     };
     if !shared {
@@ -102,9 +105,8 @@ fn several_loops(analysis: &Analysis<'_>, slot: Slot, maker: &Maker, loops: &[Lo
     })?;
     let name = name(analysis, slot, maker);
     let message = format!("`{name}` belongs to one event loop, but several loops use it");
-    let mut finding = finding(analysis, maker, message, name)
-        .also(analysis.span(func, at), "used here")
-        .confidence(Confidence::High);
+    let mut finding =
+        finding(analysis, maker, message, name).also(analysis.span(func, at), "used here").confidence(Confidence::High);
     for each in loops.iter().filter(|each| each.runs(func)).take(3) {
         if let Some((func, at)) = each.site {
             let note = if each.multiple { "several threads start a loop here" } else { "a loop is started here" };
@@ -194,11 +196,13 @@ fn touched(analysis: &Analysis<'_>, func: FuncId, seen: &mut FxHashSet<(FuncId, 
     let body = analysis.body(func);
     for call in body.vals() {
         let Some((base, name)) = analysis.method_call(func, call) else { continue };
-        if !matches!(name, "set" | "put_nowait" | "get_nowait" | "set_result" | "set_exception" | "release" | "notify") {
+        if !matches!(name, "set" | "put_nowait" | "get_nowait" | "set_result" | "set_exception" | "release" | "notify")
+        {
             continue;
         }
         let std = analysis.types.std(analysis.project, func, base);
-        if !analysis.types.of(func, base).is_empty() && !std.is_some_and(|std| std.is_loop_bound() && std != Std::Task) {
+        if !analysis.types.of(func, base).is_empty() && !std.is_some_and(|std| std.is_loop_bound() && std != Std::Task)
+        {
             continue;
         }
         for maker in analysis.made_at(func, base) {
@@ -213,9 +217,7 @@ fn touched(analysis: &Analysis<'_>, func: FuncId, seen: &mut FxHashSet<(FuncId, 
                 continue;
             }
             seen.insert(key(&maker));
-            let shown = match body.op(maker.store) {
-                _ => maker_name(analysis, &maker),
-            };
+            let shown = maker_name(analysis, &maker);
             let message = format!("`{shown}` belongs to an event loop, but a thread calls `{name}` on it");
             found.push(
                 finding(analysis, &maker, message, shown)

@@ -4,9 +4,9 @@ use facts::{Confidence, Finding, RuleInfo, Severity};
 
 use super::Rule;
 use crate::analysis::Analysis;
-use crate::body::{BlockKind, FunctionKind, Op, Val};
+use crate::body::{BlockKind, FuncIdx, FunctionKind, Op, Val};
 use crate::contexts::EntryKind;
-use crate::project::{FuncId, Symbol};
+use crate::project::{FuncId, ModuleId, Symbol};
 use crate::types::{Std, Type};
 
 pub(super) static RULE: Rule = Rule {
@@ -124,10 +124,9 @@ fn leads(analysis: &Analysis<'_>, func: FuncId) -> Vec<(Val, FuncId)> {
             Symbol::Module(source) => Some(source),
             _ => analysis.project.find_module(module, import.module, import.level),
         };
-        if let Some(source) = source.filter(|source| *source != module) {
-            if !analysis.project.modules[source.0 as usize].functions.is_empty() {
-                found.push((val, analysis.project.func_id(source, crate::body::FuncIdx(0))));
-            }
+        let parsed = |source: ModuleId| !analysis.project.modules[source.0 as usize].functions.is_empty();
+        if let Some(source) = source.filter(|source| *source != module && parsed(*source)) {
+            found.push((val, analysis.project.func_id(source, FuncIdx(0))));
         }
     }
     found
@@ -139,9 +138,9 @@ fn direct(analysis: &Analysis<'_>, func: FuncId) -> Vec<(Val, (FuncId, Val))> {
     let starts = body.vals().filter(|call| {
         let Some((base, name)) = analysis.method_call(func, *call) else { return false };
         let types = analysis.types.of(func, base);
-        let thread = types.iter().any(|of| {
-            matches!(analysis.types.std_of(analysis.project, *of), Some(Std::Thread | Std::Timer))
-        });
+        let thread = types
+            .iter()
+            .any(|of| matches!(analysis.types.std_of(analysis.project, *of), Some(Std::Thread | Std::Timer)));
         thread && name == "start" || types.contains(&Type::Std(Std::Executor)) && matches!(name, "submit" | "map")
     });
     starts.map(|start| (start, (func, start))).collect()
@@ -152,9 +151,9 @@ fn alive(analysis: &Analysis<'_>, starters: &Starters, func: FuncId, fork: Val) 
     let (mut func, mut at) = (func, fork);
     for hop in 0..HOPS_MAX {
         let body = analysis.body(func);
-        let before = starters[func.0 as usize].iter().find(|(start, _)| {
-            *start < at && !body.excludes(*start, at) && !is_over(analysis, func, *start, at)
-        });
+        let before = starters[func.0 as usize]
+            .iter()
+            .find(|(start, _)| *start < at && !body.excludes(*start, at) && !is_over(analysis, func, *start, at));
         if let Some((_, (thread, start))) = before {
             return Some((*thread, *start, if hop == 0 { Confidence::High } else { Confidence::Medium }));
         }
@@ -165,9 +164,9 @@ fn alive(analysis: &Analysis<'_>, starters: &Starters, func: FuncId, fork: Val) 
         let mut sites = callers.iter().filter(|site| !site.as_value && !site.spawns && !site.guessed);
         // With several callers, one that has threads is enough; the first is followed further.
         let next = sites.clone().find(|site| {
-            starters[site.caller.0 as usize].iter().any(|(start, _)| {
-                *start < site.at && !is_over(analysis, site.caller, *start, site.at)
-            })
+            starters[site.caller.0 as usize]
+                .iter()
+                .any(|(start, _)| *start < site.at && !is_over(analysis, site.caller, *start, site.at))
         });
         let site = next.or_else(|| sites.next())?;
         (func, at) = (site.caller, site.at);
@@ -177,9 +176,8 @@ fn alive(analysis: &Analysis<'_>, starters: &Starters, func: FuncId, fork: Val) 
 
 /// Where the function is handed to a thread or pool.
 fn own_thread(analysis: &Analysis<'_>, func: FuncId) -> Option<(FuncId, Val)> {
-    let groups = analysis.contexts.groups.iter().filter(|group| {
-        matches!(group.kind, EntryKind::Thread | EntryKind::Pool)
-    });
+    let groups =
+        analysis.contexts.groups.iter().filter(|group| matches!(group.kind, EntryKind::Thread | EntryKind::Pool));
     groups.flat_map(|group| &group.entries).find(|entry| entry.func == func).and_then(|entry| entry.site)
 }
 
@@ -213,7 +211,5 @@ fn is_same(analysis: &Analysis<'_>, func: FuncId, one: Val, two: Val) -> bool {
     }
     let (a, b) = (body.origin(one), body.origin(two));
     let slots = |val: Val| analysis.types.slots_of(analysis.project, func, val);
-    a == b
-        || matches!(body.op(a), Op::Next(_))
-        || slots(one).iter().any(|slot| slots(two).contains(slot))
+    a == b || matches!(body.op(a), Op::Next(_)) || slots(one).iter().any(|slot| slots(two).contains(slot))
 }

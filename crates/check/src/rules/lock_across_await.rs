@@ -43,8 +43,7 @@ fn is_with(analysis: &Analysis<'_>, func: FuncId, held: &Held) -> bool {
 }
 
 fn held_over(analysis: &Analysis<'_>, func: FuncId, held: &Held) -> Option<Finding> {
-    let at = suspended_in(analysis, func, held.first, held.end)
-        .filter(|at| !analysis.is_let_go(func, held, *at))?;
+    let at = suspended_in(analysis, func, held.first, held.end).filter(|at| !analysis.is_let_go(func, held, *at))?;
     let name = analysis.name_of(held.lock.place, func);
     let typed = analysis.is_typed_lock(held.lock.place);
     let finding = Finding::new(
@@ -76,11 +75,17 @@ fn acquired(analysis: &Analysis<'_>, func: FuncId, call: Val) -> Option<Finding>
     }
     let held = analysis.summaries.function(func).held.iter().find(|held| held.at == call);
     let over = match (held, std) {
-        (Some(held), _) => suspended_in(analysis, func, held.first, held.end),
+        (Some(held), _) => {
+            suspended_in(analysis, func, held.first, held.end).filter(|at| !analysis.is_let_go(func, held, *at))
+        }
         (None, Std::Semaphore) => suspended_in(analysis, func, call.0, body.block(body.node(call).block).end),
         _ => None,
     };
-    let name = name(analysis, func, base);
+    // A short section, written with two calls.
+    if over.is_none() && std != Std::Semaphore && acquires(body, call) == Acquires::Waits {
+        return None;
+    }
+    let name = analysis.lock_name(func, base);
     let message = match over {
         Some(_) => format!("the thread lock `{name}` stays held while the coroutine waits"),
         None => format!("the whole loop stands still until `{name}` is free"),
@@ -93,12 +98,4 @@ fn acquired(analysis: &Analysis<'_>, func: FuncId, call: Val) -> Option<Finding>
         Some(at) => finding.also(analysis.span(func, at), "other tasks run here, and block the loop if they want it"),
         None => finding,
     })
-}
-
-fn name(analysis: &Analysis<'_>, func: FuncId, base: Val) -> String {
-    let slots = analysis.types.slots_of(analysis.project, func, base);
-    match slots.first().and_then(|slot| analysis.summaries.places.get(slot)) {
-        Some(place) => analysis.name_of(*place, func),
-        None => analysis.files.text(analysis.span(func, base)).to_owned(),
-    }
 }

@@ -4,7 +4,7 @@ use facts::{Confidence, Finding, RuleInfo, Severity};
 
 use super::Rule;
 use crate::analysis::Analysis;
-use crate::body::{Op, Val};
+use crate::body::{BlockKind, Op, Val};
 use crate::contexts::EntryKind;
 use crate::fix;
 use crate::project::FuncId;
@@ -33,6 +33,9 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
         }
         for call in analysis.body(func).vals() {
             let Some((base, name)) = touched(analysis, func, call) else { continue };
+            if asks_thread(analysis, func, call) {
+                continue;
+            }
             let thread = off_loop(analysis, &homes, func, base);
             let Some((thread, confidence)) = thread.or_else(|| elsewhere(analysis, &homes, func, base, name)) else {
                 continue;
@@ -42,7 +45,8 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
                 _ => "call_soon_threadsafe",
             };
             let place = analysis.files.text(analysis.span(func, base)).to_owned();
-            let message = format!("`{place}.{name}` is called on {thread}, not on the loop's own thread: use `{remedy}`");
+            let message =
+                format!("`{place}.{name}` is called on {thread}, not on the loop's own thread: use `{remedy}`");
             let finding = Finding::new(&RULE.info, analysis.span(func, call), message);
             let finding = finding.with_fix(fix::through_loop(analysis, func, call));
             found.push(finding.on(place).within(analysis.symbol(func)).confidence(confidence));
@@ -52,8 +56,20 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 
 /// A method call that only the loop's own thread may make: the receiver and the method.
 fn touched<'a>(analysis: &Analysis<'a>, func: FuncId, call: Val) -> Option<(Val, &'a str)> {
+    if let Some(on) = explicit_loop(analysis, func, call) {
+        return Some((on, "ensure_future"));
+    }
     let (base, name) = analysis.method_call(func, call)?;
-    let of = |std: Std| analysis.types.of(func, base).contains(&Type::Std(std));
+    // A value that may also be of another kind is left alone: `concurrent.futures.Future` has the same methods.
+    let types = analysis.types.of(func, base);
+    let all_bound = types.iter().all(|of| match of {
+        Type::Std(std) => std.is_loop_bound() || *std == Std::Loop,
+        other => *other == Type::None,
+    });
+    if !all_bound {
+        return None;
+    }
+    let of = |std: Std| types.contains(&Type::Std(std));
     let bound = match name {
         "call_soon" | "call_later" | "call_at" | "create_task" | "stop" | "add_reader" | "add_writer"
         | "remove_reader" | "remove_writer" => of(Std::Loop),
@@ -64,6 +80,14 @@ fn touched<'a>(analysis: &Analysis<'a>, func: FuncId, call: Val) -> Option<(Val,
         _ => false,
     };
     bound.then_some((base, name))
+}
+
+/// The loop of `asyncio.ensure_future(coroutine, loop=loop)`.
+fn explicit_loop(analysis: &Analysis<'_>, func: FuncId, call: Val) -> Option<Val> {
+    let Op::Call { args, .. } = analysis.body(func).op(call) else { return None };
+    analysis.external_callee(func, call).filter(|name| *name == "asyncio.ensure_future")?;
+    let named = analysis.body(func).args(args).iter().find(|arg| arg.name.is_some_and(|name| name == "loop"))?;
+    analysis.types.of(func, named.value).contains(&Type::Std(Std::Loop)).then_some(named.value)
 }
 
 /// A loop that some function runs until it is stopped: its slot, and the groups of threads that run it.
@@ -99,17 +123,19 @@ fn off_loop(analysis: &Analysis<'_>, homes: &[Home], func: FuncId, base: Val) ->
         }
         let path = analysis.contexts.path(idx, func);
         let on_loop = path.iter().any(|(step, call)| {
-            analysis.project.function(*step).is_async || call.is_some_and(|(caller, at)| schedules(analysis, caller, at))
+            analysis.project.function(*step).is_async
+                || call.is_some_and(|(caller, at)| schedules(analysis, caller, at) || asks_thread(analysis, caller, at))
         });
         // The object was made on this very thread.
         let made_here = slots.iter().any(|slot| is_stored_by(analysis, *slot, idx));
         let guessed = path.iter().any(|(_, call)| call.is_some_and(|(caller, at)| is_guess(analysis, caller, at)));
-        if on_loop || made_here {
+        let first = path.first().map_or(func, |(first, _)| *first);
+        let in_test = analysis.contexts.entry(idx, first).and_then(|entry| entry.site);
+        if on_loop || made_here || guessed || in_test.is_some_and(|(maker, _)| analysis.is_test(maker)) {
             return None;
         }
-        let first = path.first().map_or(func, |(first, _)| *first);
         let confidence = match group.kind {
-            _ if guessed => Confidence::Low,
+            _ if types_guess(analysis, &path) => Confidence::Low,
             EntryKind::Thread | EntryKind::Pool => Confidence::High,
             _ => Confidence::Medium,
         };
@@ -123,6 +149,32 @@ fn is_own(analysis: &Analysis<'_>, func: FuncId, base: Val) -> bool {
     matches!(body.op(body.origin(base)), Op::Call { .. })
 }
 
+/// Does a test ask on which thread or loop this is?
+fn asks_thread(analysis: &Analysis<'_>, func: FuncId, at: Val) -> bool {
+    let body = analysis.body(func);
+    let mut work: Vec<Val> = body
+        .enclosing(at)
+        .filter_map(|(_, block)| match block.kind {
+            BlockKind::Then(test) | BlockKind::Else(test) => Some(test),
+            _ => None,
+        })
+        .collect();
+    while let Some(val) = work.pop() {
+        let name = match body.op(val) {
+            Op::Attr { name, .. } | Op::Global(name) => name.as_str(),
+            _ => "",
+        };
+        if matches!(name, "get_ident" | "current_thread" | "main_thread" | "get_running_loop" | "get_native_id") {
+            return true;
+        }
+        match body.origin(val) {
+            origin if origin != val => work.push(origin),
+            _ => body.operands(val, |operand| work.push(operand)),
+        }
+    }
+    false
+}
+
 /// Does a call hand its argument back to the loop?
 fn schedules(analysis: &Analysis<'_>, func: FuncId, call: Val) -> bool {
     let external = analysis.external_callee(func, call);
@@ -134,6 +186,13 @@ fn schedules(analysis: &Analysis<'_>, func: FuncId, call: Val) -> bool {
 
 fn is_guess(analysis: &Analysis<'_>, caller: FuncId, at: Val) -> bool {
     analysis.contexts.calls[caller.0 as usize].iter().any(|site| site.at == at && (site.guessed || site.as_value))
+}
+
+/// A long way is a way of many guesses about types.
+fn types_guess(analysis: &Analysis<'_>, path: &[(FuncId, Option<(FuncId, Val)>)]) -> bool {
+    let modules: std::collections::BTreeSet<_> =
+        path.iter().map(|(func, _)| analysis.project.module_of(*func)).collect();
+    path.len() > 5 || modules.len() > 2
 }
 
 /// Is a slot given its value by code of this group alone?
@@ -166,9 +225,10 @@ fn elsewhere(
     })?;
     let kinds: Vec<EntryKind> =
         analysis.contexts.groups_of(func).map(|idx| analysis.contexts.groups[idx].kind).collect();
-    let same = analysis.contexts.groups_of(func).any(|idx| {
-        home.groups.contains(&idx) && analysis.contexts.groups[idx].kind == EntryKind::Thread
-    });
+    let same = analysis
+        .contexts
+        .groups_of(func)
+        .any(|idx| home.groups.contains(&idx) && analysis.contexts.groups[idx].kind == EntryKind::Thread);
     let tasks = kinds.iter().any(|kind| matches!(kind, EntryKind::Task | EntryKind::AsyncApi));
     // Before the thread starts, the loop is nobody's yet.
     let starts = analysis.body(func).vals().any(|val| {

@@ -132,13 +132,13 @@ fn fails(analysis: &Analysis<'_>, func: FuncId, work: Val) -> Option<Confidence>
 fn worker(analysis: &Analysis<'_>, made: &Spawned) -> Option<Finding> {
     let target = *made.targets.first()?;
     let body = analysis.body(target);
-    let (take, _, _) = methods(body, &["get"]).find(|(_, base, _)| {
-        analysis.types.std(analysis.project, target, *base) == Some(Std::Queue)
-    })?;
+    let (take, _, _) = methods(body, &["get"])
+        .find(|(_, base, _)| analysis.types.std(analysis.project, target, *base) == Some(Std::Queue))?;
     let (around, _) = analysis.loops_around(target, take).last()?;
     let block = body.block(around);
     let failing = (block.first..block.end).map(Val).find(|val| {
-        calls_job(analysis, target, *val, take) && !analysis.is_caught(target, *val)
+        (calls_job(analysis, target, *val, take) || works_on(analysis, target, *val, take))
+            && !analysis.is_caught(target, *val)
     })?;
     let message = "the first job that fails ends the thread, and later jobs wait for ever".to_owned();
     Some(
@@ -162,6 +162,19 @@ fn calls_job(analysis: &Analysis<'_>, func: FuncId, call: Val, take: Val) -> boo
         }
     }
     false
+}
+
+/// Is what was taken from the queue handed to a function of the project that can fail?
+fn works_on(analysis: &Analysis<'_>, func: FuncId, call: Val, take: Val) -> bool {
+    let body = analysis.body(func);
+    let Op::Call { args, .. } = body.op(call) else { return false };
+    let comes = |val: Val| match body.op(body.origin(val)) {
+        Op::Part(of, _) => of == take,
+        _ => body.origin(val) == take,
+    };
+    body.args(args).iter().any(|arg| comes(arg.value))
+        && analysis.types.callees(analysis.project, func, call).iter().any(|callee| !callee.guessed)
+        && analysis.can_fail(func, call.0, call.0 + 1).is_some()
 }
 
 /// A timer that starts itself again, after work that may fail.
@@ -195,7 +208,8 @@ fn swallowed(analysis: &Analysis<'_>, func: FuncId) -> Vec<Finding> {
     for handler in &body.blocks {
         let BlockKind::Except(tried, caught) = handler.kind else { continue };
         let tried = body.block(tried);
-        let looped = (tried.first..tried.end).next().is_some_and(|at| analysis.loops_around(func, Val(at)).any(|_| true));
+        let looped =
+            (tried.first..tried.end).next().is_some_and(|at| analysis.loops_around(func, Val(at)).any(|_| true));
         if !looped || !is_broad(body, caught) || !is_silent(body, handler) || !does_work(analysis, func, tried) {
             continue;
         }
@@ -217,8 +231,9 @@ fn does_work(analysis: &Analysis<'_>, func: FuncId, tried: &Block) -> bool {
     (tried.first..tried.end).map(Val).any(|val| {
         let Op::Call { func: target, .. } = body.op(val) else { return false };
         let project = analysis.types.callees(analysis.project, func, val).iter().any(|callee| !callee.guessed);
-        let own = matches!(body.op(body.origin(target)), Op::Call { .. } | Op::Part(..) | Op::Next(_) | Op::Item { .. })
-            && !analysis.types.of(func, target).iter().any(|of| matches!(of, Type::External(_)));
+        let own =
+            matches!(body.op(body.origin(target)), Op::Call { .. } | Op::Part(..) | Op::Next(_) | Op::Item { .. })
+                && !analysis.types.of(func, target).iter().any(|of| matches!(of, Type::External(_)));
         project || own
     })
 }

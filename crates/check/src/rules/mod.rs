@@ -22,13 +22,18 @@ mod lock_order_inversion;
 mod loop_touched_from_thread;
 mod lost_exception;
 mod missing_recheck;
+mod mutable_class_attribute;
 mod no_shutdown;
 mod nulled_while_used;
 mod publish_before_init;
 mod reused_event;
 mod save_and_restore;
 mod self_deadlock;
+mod shared_singleton_slot;
+mod split_critical_section;
+mod start_in_constructor;
 mod thread_local_in_async;
+mod torn_read;
 mod unbounded_threads;
 mod unguarded_collection;
 mod unlocked_increment;
@@ -50,7 +55,9 @@ pub static RULES: &[&Rule] = &[
     &unlocked_lazy_init::RULE,
     &publish_before_init::RULE,
     &missing_recheck::RULE,
+    &shared_singleton_slot::RULE,
     &await_split_init::RULE,
+    &start_in_constructor::RULE,
     &unlocked_increment::RULE,
     &check_then_act::RULE,
     &nulled_while_used::RULE,
@@ -58,8 +65,11 @@ pub static RULES: &[&Rule] = &[
     &iteration_during_mutation::RULE,
     &inconsistent_guard::RULE,
     &guarded_state_escapes::RULE,
+    &split_critical_section::RULE,
     &copy_then_reset::RULE,
     &save_and_restore::RULE,
+    &mutable_class_attribute::RULE,
+    &torn_read::RULE,
     &lock_order_inversion::RULE,
     &self_deadlock::RULE,
     &unreleased_lock::RULE,

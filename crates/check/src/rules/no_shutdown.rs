@@ -25,7 +25,17 @@ pub(super) static RULE: Rule = Rule {
 
 /// Methods by which an object is ended.
 const ENDS: [&str; 12] = [
-    "close", "stop", "shutdown", "terminate", "quit", "join", "aclose", "disconnect", "teardown", "cancel", "__exit__",
+    "close",
+    "stop",
+    "shutdown",
+    "terminate",
+    "quit",
+    "join",
+    "aclose",
+    "disconnect",
+    "teardown",
+    "cancel",
+    "__exit__",
     "__aexit__",
 ];
 
@@ -101,8 +111,8 @@ fn thread(analysis: &Analysis<'_>, made: &Spawned, trail: &Trail) -> Option<Faul
 /// A subclass of `Thread` whose own methods join it.
 fn joins_itself(analysis: &Analysis<'_>, made: &Spawned) -> bool {
     let Some(class) = made.class else { return false };
-    let methods_of = analysis.project.class_info(class).methods.values();
-    methods_of.clone().any(|method| methods(analysis.body(*method), &["join"]).next().is_some())
+    let mut own = analysis.project.class_info(class).methods.values();
+    own.any(|method| methods(analysis.body(*method), &["join"]).next().is_some())
 }
 
 fn is_daemon(analysis: &Analysis<'_>, made: &Spawned, trail: &Trail) -> bool {
@@ -114,18 +124,16 @@ fn is_daemon(analysis: &Analysis<'_>, made: &Spawned, trail: &Trail) -> bool {
     };
     let stored = |name: Name| name == "daemon" || name == "_daemonic";
     let on_class = |class: ClassId| {
-        analysis.project.class_info(class).mro.iter().any(|class| {
-            let body_func = analysis.project.func_id(
-                analysis.project.class_info(*class).module,
-                analysis.project.class(*class).body,
-            );
-            let own = analysis.project.class_info(*class).methods.values().copied().chain([body_func]);
-            own.into_iter().any(|method| {
+        let info = analysis.project.class_info(class);
+        info.mro.iter().any(|class| {
+            let info = analysis.project.class_info(*class);
+            let code = analysis.project.func_id(info.module, analysis.project.class(*class).body);
+            info.methods.values().copied().chain([code]).any(|method| {
                 let body = analysis.body(method);
                 body.vals().any(|val| match body.op(val) {
                     Op::Call { .. } => says(method, val),
                     Op::StoreAttr { name, .. } => stored(name),
-                    Op::StoreLocal { local, .. } => method == body_func && stored(body.locals[local.0 as usize]),
+                    Op::StoreLocal { local, .. } => method == code && stored(body.locals[local.0 as usize]),
                     Op::Attr { name, .. } => name == "setDaemon",
                     _ => false,
                 })
@@ -182,9 +190,8 @@ fn owned(analysis: &Analysis<'_>, made: &Spawned, target: FuncId) -> Option<(Spa
 
 /// The method of the class that tells the thread to stop: by an event, a flag, or a last item in a queue.
 fn signals(analysis: &Analysis<'_>, class: ClassId, made: &Spawned) -> Option<(FuncId, Span)> {
-    let info = analysis.project.class_info(class);
     ENDS.iter().find_map(|name| {
-        let method = *info.methods.get(&Name::new(name))?;
+        let method = *analysis.project.class_info(class).methods.get(&Name::new(name))?;
         let body = analysis.body(method);
         let set = methods(body, &["set"]).find(|(_, base, _)| {
             let is_event = analysis.types.std(analysis.project, method, *base) == Some(Std::Event);
@@ -197,11 +204,8 @@ fn signals(analysis: &Analysis<'_>, class: ClassId, made: &Spawned) -> Option<(F
 
 /// Does the thread look at one of these?
 fn mentions(analysis: &Analysis<'_>, func: FuncId, slots: &[Slot]) -> bool {
-    let body = analysis.body(func);
-    body.vals().any(|val| {
-        matches!(body.op(val), Op::Attr { .. })
-            && analysis.types.slots_of(analysis.project, func, val).iter().any(|slot| slots.contains(slot))
-    })
+    let named = |val: Val| analysis.types.slots_of(analysis.project, func, val);
+    analysis.body(func).vals().any(|val| named(val).iter().any(|slot| slots.contains(slot)))
 }
 
 /// Does a stopping method go on to close something that the thread uses?

@@ -122,7 +122,10 @@ fn is_lazy(analysis: &Analysis<'_>, func: FuncId, at: Val, place: PlaceId) -> bo
 fn finding(analysis: &Analysis<'_>, early: &Early<'_>) -> Option<Finding> {
     let (store, func) = (early.store, early.func);
     let stretch = Stretch { func, from: early.from, to: early.ready };
-    let rival = analysis.rival(store.place, stretch, Action::Write, |other| takes(early, other))?;
+    // A reader that takes no lock is not to blame: it trusts what it finds assigned.
+    let locks = analysis.locks_over(stretch);
+    let rival =
+        analysis.rival_with(store.place, stretch, Action::Write, &locks, false, |other| takes(early, other))?;
     let name = analysis.place_name(store);
     let order = vec![
         format!("one thread assigns `{name}`, and has not made it ready yet"),

@@ -6,11 +6,11 @@ use rustc_hash::FxHashSet;
 use super::Rule;
 use crate::analysis::Analysis;
 use crate::analysis::failures::methods;
-use crate::analysis::spawned::{Made, Spawned};
-use crate::body::{BlockKind, FunctionKind, Op, Val};
+use crate::analysis::signals::{Change, Waiter, changes, waiters};
+use crate::body::{FunctionKind, Op, Val};
 use crate::contexts::EntryKind;
 use crate::project::FuncId;
-use crate::types::{Slot, Std, Type};
+use crate::types::{Slot, Type};
 
 pub(super) static RULE: Rule = Rule {
     info: RuleInfo {
@@ -24,30 +24,7 @@ pub(super) static RULE: Rule = Rule {
     check,
 };
 
-/// A change of a flag or event: where, and to what.
-struct Change {
-    func: FuncId,
-    at: Val,
-    slot: Slot,
-    /// `set()` and True, or `clear()` and False.
-    raises: bool,
-    is_event: bool,
-}
-
-/// A loop that ends when the flag changes.
-struct Waiter {
-    func: FuncId,
-    at: Val,
-    slot: Slot,
-    /// The loop ends when the flag is raised.
-    ends_when_raised: bool,
-}
-
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
-    let spawned = analysis.spawned();
-    if spawned.is_empty() {
-        return;
-    }
     let waiters = waiters(analysis);
     let slots: FxHashSet<Slot> = waiters.iter().map(|waiter| waiter.slot).collect();
     let changes = changes(analysis, &slots);
@@ -67,7 +44,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             if stops.is_empty() || seen.contains(&(take_back.func, take_back.at)) {
                 continue;
             }
-            if let Some(confidence) = is_lost(analysis, &spawned, waiter, &stops, take_back) {
+            if let Some(confidence) = is_lost(analysis, waiter, &stops, take_back) {
                 seen.insert((take_back.func, take_back.at));
                 found.push(finding(analysis, waiter, stops[0], take_back, confidence));
             }
@@ -92,111 +69,8 @@ fn is_making(analysis: &Analysis<'_>, func: FuncId) -> bool {
     analysis.summaries.function(func).init_only || analysis.is_import_code(func) || analysis.is_test(func)
 }
 
-/// Loops of threads whose test asks an event or flag whether to go on.
-fn waiters(analysis: &Analysis<'_>) -> Vec<Waiter> {
-    let mut found = Vec::new();
-    for func in analysis.functions() {
-        if analysis.is_test(func) || !analysis.contexts.is_reached_by(func, &[EntryKind::Thread]) {
-            continue;
-        }
-        let body = analysis.body(func);
-        for block in &body.blocks {
-            let BlockKind::Loop(test) = block.kind else { continue };
-            for (slot, ends_when_raised) in asked(analysis, func, test, false) {
-                found.push(Waiter { func, at: test, slot, ends_when_raised });
-            }
-            if matches!(body.op(test), Op::Truth(true) | Op::Scalar) {
-                found.extend(leaving(analysis, func, block.first, block.end));
-            }
-        }
-    }
-    found
-}
-
-/// `while True: if stop.is_set(): break`
-fn leaving(analysis: &Analysis<'_>, func: FuncId, first: u32, end: u32) -> Vec<Waiter> {
-    let body = analysis.body(func);
-    let mut found = Vec::new();
-    for block in body.blocks.iter().filter(|block| first <= block.first && block.end <= end && block.leaves) {
-        let BlockKind::Then(test) = block.kind else { continue };
-        let ends = (block.first..block.end).any(|at| matches!(body.op(Val(at)), Op::Break | Op::Return(_)));
-        if !ends {
-            continue;
-        }
-        for (slot, goes_in_when_lowered) in asked(analysis, func, test, false) {
-            found.push(Waiter { func, at: test, slot, ends_when_raised: !goes_in_when_lowered });
-        }
-    }
-    found
-}
-
-/// The events and flags that a test asks, and whether it holds while they are lowered.
-fn asked(analysis: &Analysis<'_>, func: FuncId, test: Val, negated: bool) -> Vec<(Slot, bool)> {
-    let body = analysis.body(func);
-    let mut found = Vec::new();
-    let mut work = vec![(test, negated)];
-    while let Some((at, negated)) = work.pop() {
-        match body.op(at) {
-            Op::Not(inner) => work.push((inner, !negated)),
-            Op::Both(left, right) | Op::Either(left, right) => work.extend([(left, negated), (right, negated)]),
-            Op::Call { func: target, .. } => {
-                let Op::Attr { base, name } = body.op(target) else { continue };
-                let asks = matches!(name.as_str(), "is_set" | "isSet" | "wait");
-                if asks && analysis.types.std(analysis.project, func, base) == Some(Std::Event) {
-                    found.extend(place(analysis, func, base).map(|slot| (slot, negated)));
-                }
-            }
-            Op::Attr { .. } | Op::Global(_) | Op::Captured(..) => {
-                let plain = analysis.types.of(func, at).iter().all(|of| matches!(of, Type::Plain | Type::None));
-                if plain {
-                    found.extend(place(analysis, func, at).map(|slot| (slot, negated)));
-                }
-            }
-            _ => {}
-        }
-    }
-    found
-}
-
-/// The attribute or global that a value is read from. A local that was given one at the start is the run's own.
-fn place(analysis: &Analysis<'_>, func: FuncId, val: Val) -> Option<Slot> {
-    match analysis.body(func).op(val) {
-        Op::Attr { .. } | Op::Global(_) | Op::Captured(..) => {
-            analysis.types.slots_of(analysis.project, func, val).first().copied()
-        }
-        _ => None,
-    }
-}
-
-fn changes(analysis: &Analysis<'_>, slots: &FxHashSet<Slot>) -> Vec<Change> {
-    let mut found = Vec::new();
-    for func in analysis.functions() {
-        let body = analysis.body(func);
-        for (at, base, name) in methods(body, &["set", "clear"]) {
-            if let Some(slot) = place(analysis, func, base).filter(|slot| slots.contains(slot)) {
-                found.push(Change { func, at, slot, raises: name == "set", is_event: true });
-            }
-        }
-        for at in body.vals() {
-            let (Op::StoreAttr { value, .. } | Op::StoreGlobal { value, .. }) = body.op(at) else { continue };
-            let Op::Truth(raises) = body.op(value) else { continue };
-            let stored = analysis.types.slots_of(analysis.project, func, at);
-            for slot in stored.into_iter().filter(|slot| slots.contains(slot)) {
-                found.push(Change { func, at, slot, raises, is_event: false });
-            }
-        }
-    }
-    found
-}
-
 /// Can a thread miss that it was told to stop, because the signal is taken back for the next one?
-fn is_lost(
-    analysis: &Analysis<'_>,
-    spawned: &[Spawned],
-    waiter: &Waiter,
-    stops: &[&Change],
-    take_back: &Change,
-) -> Option<Confidence> {
+fn is_lost(analysis: &Analysis<'_>, waiter: &Waiter, stops: &[&Change], take_back: &Change) -> Option<Confidence> {
     let (func, at) = (take_back.func, take_back.at);
     if func == waiter.func {
         // The thread itself, before its loop: a stop that came first is undone. In the loop it is a wake-up.
@@ -204,8 +78,7 @@ fn is_lost(
         return (first && take_back.is_event && joins(analysis, func).is_empty()).then_some(Confidence::Medium);
     }
     let before = stops.iter().any(|stop| stop.func == func && stop.at < at);
-    let starts = starts_after(analysis, spawned, waiter, func, at) || before && calls_start(analysis, spawned, func, at);
-    if !starts || asks_alive(analysis, func, at) {
+    if !starts_after(analysis, waiter, func, at) || asks_alive(analysis, func, at) {
         return None;
     }
     let waits = |joins: &[(Val, bool)], upto: Option<Val>| {
@@ -239,9 +112,13 @@ fn joins(analysis: &Analysis<'_>, func: FuncId) -> Vec<(Val, bool)> {
 
 fn direct_joins(analysis: &Analysis<'_>, func: FuncId) -> Vec<(Val, bool)> {
     let body = analysis.body(func);
-    let joins = methods(body, &["join"]).filter(|(_, base, _)| {
+    let joins = methods(body, &["join", "result"]).filter(|(_, base, _)| {
         !matches!(body.op(*base), Op::Str(_) | Op::Other(_))
-            && !analysis.types.of(func, *base).iter().any(|of| matches!(of, Type::Plain | Type::Module(_) | Type::External(_)))
+            && !analysis
+                .types
+                .of(func, *base)
+                .iter()
+                .any(|of| matches!(of, Type::Plain | Type::Module(_) | Type::External(_)))
     });
     joins
         .map(|(call, ..)| match body.op(call) {
@@ -251,25 +128,19 @@ fn direct_joins(analysis: &Analysis<'_>, func: FuncId) -> Vec<(Val, bool)> {
         .collect()
 }
 
-/// Is a thread that runs the waiting loop made after `at`, here or in what is called from here?
-fn starts_after(analysis: &Analysis<'_>, spawned: &[Spawned], waiter: &Waiter, func: FuncId, at: Val) -> bool {
-    let runs_waiter = |made: &Spawned| {
-        made.made == Made::Thread
-            && made.targets.iter().any(|target| {
-                *target == waiter.func
-                    || analysis.contexts.calls[target.0 as usize].iter().any(|call| call.callee == waiter.func)
-            })
-    };
-    spawned.iter().any(|made| made.func == func && made.call > at && runs_waiter(made))
-        || analysis.contexts.calls[func.0 as usize].iter().any(|call| {
-            call.at > at && !call.spawns && spawned.iter().any(|made| made.func == call.callee && runs_waiter(made))
-        })
-}
-
-/// Is anything that starts a thread called after `at`?
-fn calls_start(analysis: &Analysis<'_>, spawned: &[Spawned], func: FuncId, at: Val) -> bool {
+/// Is the waiting loop handed to a thread or pool after `at`, here or in what is called from here?
+fn starts_after(analysis: &Analysis<'_>, waiter: &Waiter, func: FuncId, at: Val) -> bool {
     let calls = &analysis.contexts.calls[func.0 as usize];
-    calls.iter().any(|call| call.at > at && spawned.iter().any(|made| made.func == call.callee))
+    let sites: Vec<(FuncId, Val)> = analysis
+        .contexts
+        .groups_of(waiter.func)
+        .map(|idx| &analysis.contexts.groups[idx])
+        .filter(|group| matches!(group.kind, EntryKind::Thread | EntryKind::Pool))
+        .flat_map(|group| group.entries.iter().filter_map(|entry| entry.site))
+        .collect();
+    sites.iter().any(|(maker, site)| {
+        *maker == func && *site > at || calls.iter().any(|call| call.at > at && !call.spawns && call.callee == *maker)
+    })
 }
 
 /// Does the function look whether the old thread is still there before it goes on?
@@ -281,7 +152,13 @@ fn asks_alive(analysis: &Analysis<'_>, func: FuncId, at: Val) -> bool {
     })
 }
 
-fn finding(analysis: &Analysis<'_>, waiter: &Waiter, stop: &Change, take_back: &Change, confidence: Confidence) -> Finding {
+fn finding(
+    analysis: &Analysis<'_>,
+    waiter: &Waiter,
+    stop: &Change,
+    take_back: &Change,
+    confidence: Confidence,
+) -> Finding {
     let body = analysis.body(take_back.func);
     let named = match body.op(take_back.at) {
         Op::Call { func, .. } => match body.op(func) {

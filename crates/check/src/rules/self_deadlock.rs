@@ -1,6 +1,6 @@
 //! See `self_deadlock.md` beside this file: it is the documentation and the test.
 
-use facts::{Confidence, Finding, LockKind, PlaceId, RuleInfo, Severity};
+use facts::{Confidence, Finding, PlaceId, RuleInfo, Severity};
 use rustc_hash::FxHashSet;
 
 use super::Rule;
@@ -8,10 +8,10 @@ use crate::analysis::{Analysis, Reentry, Under};
 use crate::body::{Op, Val};
 use crate::contexts::EntryKind;
 use crate::fix;
-use crate::name::Name;
-use crate::project::{ClassId, FuncId};
+use crate::project::FuncId;
 use crate::summary::paths::{ObjectPath, Root};
-use crate::summary::{Effect, What};
+use crate::summary::waits::Wait;
+use crate::summary::{Effect, Source, What};
 use crate::types::Slot;
 
 pub(super) static RULE: Rule = Rule {
@@ -27,7 +27,7 @@ pub(super) static RULE: Rule = Rule {
 };
 
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
-    let hooks = logging_hooks(analysis);
+    let hooks = analysis.logging_hooks();
     let mut seen: FxHashSet<(FuncId, Val, PlaceId)> = FxHashSet::default();
     let stretches = analysis.under_locks();
     for under in &stretches {
@@ -38,7 +38,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
         for effect in &under.effects {
             let finding = match &effect.what {
                 What::Takes { place: again, path } if *again == place => again_taken(analysis, under, effect, path),
-                What::Logs => logged(analysis, under, effect, &hooks),
+                What::Logs | What::Calls(_) | What::Waits(Wait::Network) => logged(analysis, under, effect, &hooks),
                 _ => None,
             };
             if let Some(finding) = finding.filter(|_| seen.insert((under.func, effect.at, place))) {
@@ -46,16 +46,11 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             }
         }
     }
-    finalizers(analysis, &stretches, found);
+    finalizers(analysis, found);
 }
 
 /// Directly, or through calls: the same object, by its path.
-fn again_taken(
-    analysis: &Analysis<'_>,
-    under: &Under<'_>,
-    effect: &Effect,
-    path: &ObjectPath,
-) -> Option<Finding> {
+fn again_taken(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect, path: &ObjectPath) -> Option<Finding> {
     let place = under.held.lock.place;
     let same = path.is_known() && *path == under.path;
     let single = match analysis.summaries.slot(place) {
@@ -82,7 +77,8 @@ fn is_rebound(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect) -> bo
     let body = analysis.body(under.func);
     let Root::Local(func, local) = under.path.root else { return false };
     func == under.func
-        && (under.held.at.0..effect.at.0).any(|idx| matches!(body.op(Val(idx)), Op::StoreLocal { local: other, .. } if other == local))
+        && (under.held.at.0..effect.at.0)
+            .any(|idx| matches!(body.op(Val(idx)), Op::StoreLocal { local: other, .. } if other == local))
 }
 
 fn base(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect, message: String, name: String) -> Finding {
@@ -100,21 +96,7 @@ fn base(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect, message: St
     finding
 }
 
-/// The logging handlers of the project, with the locks that they take.
-fn logging_hooks(analysis: &Analysis<'_>) -> Vec<(FuncId, Vec<Effect>)> {
-    let emits = analysis.functions().filter(|func| {
-        let function = analysis.project.function(*func);
-        let class = analysis.project.class_of(*func);
-        matches!(function.name.as_str(), "emit" | "handle" | "filter")
-            && class.is_some_and(|class| {
-                let mut bases = analysis.project.external_ancestors(class);
-                bases.any(|base| base.as_str().starts_with("logging.") && !base.as_str().ends_with("Formatter"))
-            })
-    });
-    emits.map(|func| (func, analysis.summaries.effects.of(func).to_vec())).collect()
-}
-
-/// Logging under a lock that a logging handler takes.
+/// Logging under a lock that a logging handler takes; foreign code may log as well.
 fn logged(
     analysis: &Analysis<'_>,
     under: &Under<'_>,
@@ -122,19 +104,36 @@ fn logged(
     hooks: &[(FuncId, Vec<Effect>)],
 ) -> Option<Finding> {
     let place = under.held.lock.place;
+    let foreign = match effect.what {
+        What::Calls(Source::Slot(slot)) => {
+            let callbacks = &analysis.summaries.effects.callbacks;
+            if !callbacks.is_handed_in(slot) {
+                return None;
+            }
+            true
+        }
+        What::Calls(_) => return None,
+        What::Waits(_) => true,
+        _ => false,
+    };
     let (hook, taken) = hooks.iter().find_map(|(hook, effects)| {
         let takes = |taken: &&Effect| matches!(taken.what, What::Takes { place: again, .. } if again == place);
         effects.iter().find(takes).map(|taken| (*hook, taken))
     })?;
+    if analysis.notes_entry(taken.end) || analysis.notes_entry((under.func, under.held.at)) {
+        return None;
+    }
     let name = analysis.name_of(place, under.func);
-    let message =
-        format!("this logs while `{name}` is held, and the handler `{}` takes it again", analysis.symbol(hook));
-    let finding = base(analysis, under, effect, message, name);
-    Some(finding.also(analysis.span(taken.end.0, taken.end.1), "the handler takes it here"))
+    let verb = if foreign { "may log" } else { "logs" };
+    let hook_name = analysis.symbol(hook);
+    let message = format!("this {verb} while `{name}` is held, and the logging handler `{hook_name}` takes it again");
+    let finding = base(analysis, under, effect, message, name)
+        .also(analysis.span(taken.end.0, taken.end.1), "the handler takes it here");
+    Some(if foreign { finding.confidence(Confidence::Medium) } else { finding })
 }
 
 /// `__del__`, weak reference callbacks and hooks of the collector come at any allocation.
-fn finalizers(analysis: &Analysis<'_>, stretches: &[Under<'_>], found: &mut Vec<Finding>) {
+fn finalizers(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     let mut seen: FxHashSet<PlaceId> = FxHashSet::default();
     for group in analysis.contexts.groups.iter().filter(|group| group.kind == EntryKind::Finalizer) {
         for entry in &group.entries {
@@ -146,81 +145,15 @@ fn finalizers(analysis: &Analysis<'_>, stretches: &[Under<'_>], found: &mut Vec<
                 if analysis.reentry(*place) != Reentry::Never || seen.contains(place) || effect.depends {
                     continue;
                 }
-                if entry.site.is_none() && is_own(analysis, entry.func, path) {
+                if entry.site.is_none() && analysis.dies_with(entry.func, path) {
                     continue;
                 }
-                let Some(under) = met(analysis, stretches, *place, entry.func) else { continue };
+                let Some(under) = analysis.allocates_under(*place, entry.func) else { continue };
                 seen.insert(*place);
                 found.extend(finalizer(analysis, entry.func, effect, *place, under));
             }
         }
     }
-}
-
-/// Stretches of the lock in which something is called or made, outside the finalizer itself.
-fn met<'s, 'a>(
-    analysis: &Analysis<'a>,
-    stretches: &'s [Under<'a>],
-    place: PlaceId,
-    finalizer: FuncId,
-) -> Option<(FuncId, Val)> {
-    let _ = stretches;
-    analysis.functions().filter(|func| *func != finalizer && !analysis.is_test(*func)).find_map(|func| {
-        if analysis.is_owned_by_maker(func) {
-            return None;
-        }
-        let body = analysis.body(func);
-        let held = analysis.summaries.function(func).held.iter().find(|held| {
-            let allocates = (held.first..held.end).any(|idx| {
-                matches!(body.op(Val(idx)), Op::Call { .. } | Op::Display(..) | Op::Comprehension(..) | Op::StoreItem { .. })
-            });
-            held.lock.place == place && held.lock.kind == LockKind::Thread && allocates
-        })?;
-        Some((func, held.at))
-    })
-}
-
-/// A dying object's own lock: nobody else can hold it, since nobody else has the object.
-fn is_own(analysis: &Analysis<'_>, func: FuncId, path: &ObjectPath) -> bool {
-    let Root::Param(0) = path.root else { return matches!(path.root, Root::Unknown | Root::Fresh) };
-    if path.attrs.len() < 2 {
-        return true;
-    }
-    let Some(class) = analysis.project.class_of(func) else { return false };
-    let Some(place) = part_of(analysis, class, path.attrs[0]) else { return false };
-    // A part that only the object itself ever makes dies with it.
-    let mut stores = analysis.accesses(place).filter_map(|access| match access.touch {
-        crate::summary::Touch::Store(value) => Some((access.func, value)),
-        _ => None,
-    });
-    stores.all(|(func, value)| {
-        let body = analysis.body(func);
-        match body.op(body.origin(value)) {
-            Op::None => true,
-            Op::Call { func: target, .. } => {
-                analysis.types.of(func, target).iter().any(|of| matches!(of, crate::types::Type::Class(_)))
-            }
-            _ => false,
-        }
-    })
-}
-
-/// An attribute of a class, or of the subclass that has it.
-fn part_of(analysis: &Analysis<'_>, class: ClassId, name: Name) -> Option<PlaceId> {
-    let mut work = vec![class];
-    let mut steps = 0;
-    while let Some(class) = work.pop() {
-        let slot = Slot::Attr(analysis.types.owner(analysis.project, class, name), name);
-        let place = analysis.summaries.places.get(&slot);
-        if place.is_some_and(|place| analysis.accesses(*place).next().is_some()) {
-            return place.copied();
-        }
-        steps += 1;
-        if steps < 64 {
-            work.extend(&analysis.project.class_info(class).subclasses);
-        }
-    }
-    None
 }
 
 fn finalizer(

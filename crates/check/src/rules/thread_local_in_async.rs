@@ -147,7 +147,8 @@ fn mixed_up(analysis: &Analysis<'_>, uses: &Uses) -> Vec<(FuncId, Val, (FuncId, 
         }
         let reads = points(analysis, func, &uses.reads);
         for (read, at) in reads {
-            let earlier = writes.iter().filter(|(write, _)| *write < read && !analysis.body(func).excludes(*write, read));
+            let earlier =
+                writes.iter().filter(|(write, _)| *write < read && !analysis.body(func).excludes(*write, read));
             let Some((last, write)) = earlier.max_by_key(|(write, _)| *write) else { continue };
             // A helper that writes before it reads sees its own value.
             let fresh = at.0 != func && uses.writes.iter().any(|(writer, write)| *writer == at.0 && *write < at.1);

@@ -57,7 +57,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 fn per_item(analysis: &Analysis<'_>, made: &Spawned) -> Option<Each> {
     let (_, test) = analysis.loops_around(made.func, made.call).find(|(id, _)| {
         let block = analysis.body(made.func).block(*id);
-        is_unbounded(analysis, made.func, block, made.call)
+        is_unbounded(analysis, made.func, block)
     })?;
     Some(Each { what: "turn of a loop", at: analysis.span(made.func, test), confidence: Confidence::Medium })
 }
@@ -79,7 +79,7 @@ fn per_call(analysis: &Analysis<'_>, made: &Spawned) -> Option<Each> {
     sites.iter().filter(|site| !site.as_value && !site.guessed).find_map(|site| {
         let receives = analysis.loops_around(site.caller, site.at).any(|(id, _)| {
             let block = analysis.body(site.caller).block(id);
-            receives(analysis, site.caller, block) && is_unbounded(analysis, site.caller, block, site.at)
+            receives(analysis, site.caller, block) && is_unbounded(analysis, site.caller, block)
         });
         let at = analysis.span(site.caller, site.at);
         receives.then_some(Each { what: "message", at, confidence: Confidence::Medium })
@@ -101,13 +101,13 @@ fn handles_requests(analysis: &Analysis<'_>, func: FuncId) -> bool {
 }
 
 /// Does a loop go on for as many turns as the input says?
-fn is_unbounded(analysis: &Analysis<'_>, func: FuncId, block: &Block, at: Val) -> bool {
+fn is_unbounded(analysis: &Analysis<'_>, func: FuncId, block: &Block) -> bool {
     let body = analysis.body(func);
     let BlockKind::Loop(test) = block.kind else { return false };
     match body.op(test) {
         Op::Iter { over, .. } => !is_short(analysis, func, over),
         // Other loops that make threads keep a number of them; those that receive make one for each message.
-        _ => receives(analysis, func, block) && !counts(body, test) && !body.excludes(test, at),
+        _ => receives(analysis, func, block) && !counts(body, test),
     }
 }
 
@@ -200,16 +200,12 @@ fn is_limited(analysis: &Analysis<'_>, reads: &Reads, made: &Spawned) -> bool {
     let body = analysis.body(made.func);
     let around: Option<BlockId> = analysis.loops_around(made.func, made.call).map(|(id, _)| id).next();
     let inside = |val: Val| around.is_none_or(|id| body.holds(id, val));
-    let admitted = methods(body, &["acquire", "wait", "join_one", "put"]).any(|(call, base, _)| {
+    let admitted = methods(body, &["acquire", "wait"]).any(|(call, base, _)| {
         let std = analysis.types.std(analysis.project, made.func, base);
         inside(call) && matches!(std, Some(Std::Semaphore | Std::Barrier | Std::AsyncSemaphore))
     });
-    let entered = body.vals().any(|val| match body.op(val) {
-        Op::Enter { context, .. } => {
-            analysis.types.std(analysis.project, made.func, context) == Some(Std::Semaphore)
-        }
-        _ => false,
-    });
+    let is_semaphore = |val: Val| analysis.types.std(analysis.project, made.func, val) == Some(Std::Semaphore);
+    let entered = body.vals().any(|val| matches!(body.op(val), Op::Enter { context, .. } if is_semaphore(context)));
     let compared = body.enclosing(made.call).any(|(_, block)| match block.kind {
         BlockKind::Then(test) | BlockKind::Else(test) => counts(body, test) || guards_state(analysis, made.func, test),
         _ => false,
@@ -222,9 +218,10 @@ fn is_limited(analysis: &Analysis<'_>, reads: &Reads, made: &Spawned) -> bool {
     });
     admitted || entered || compared || measured || {
         let trail = analysis.trail(reads, made.func, made.call);
-        let waits = |name: &str| matches!(name, "join" | "run");
-        trail.methods.iter().any(|(name, func, at)| waits(name.as_str()) && *func == made.func && around.is_some() && inside(*at))
-            || trail.methods.iter().any(|(name, func, _)| around.is_none() && *func == made.func && waits(name.as_str()))
+        trail
+            .methods
+            .iter()
+            .any(|(name, func, at)| matches!(name.as_str(), "join" | "run") && *func == made.func && inside(*at))
     }
 }
 
@@ -242,11 +239,9 @@ fn guards_state(analysis: &Analysis<'_>, func: FuncId, test: Val) -> bool {
     let body = analysis.body(func);
     let mut work = vec![test];
     while let Some(at) = work.pop() {
-        let known = analysis.types.of(func, at);
-        if known.iter().any(|of| matches!(of, Type::Std(Std::Thread | Std::Timer))) {
-            return true;
-        }
-        if matches!(body.op(at), Op::Attr { name, .. } if name == "is_alive") {
+        let thread = |of: &Type| matches!(of, Type::Std(Std::Thread | Std::Timer));
+        let alive = matches!(body.op(at), Op::Attr { name, .. } if name == "is_alive");
+        if alive || analysis.types.of(func, at).iter().any(thread) {
             return true;
         }
         body.operands(at, |operand| work.push(operand));

@@ -58,7 +58,7 @@ fn acquire(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val) -> Option<
         return None;
     }
     let slots = analysis.lock_slots(func, base);
-    let same = |other: Val| same_lock(analysis, func, base, &slots, other);
+    let same = |other: Val| analysis.is_same_lock(func, base, other);
     let releases: Vec<Val> = body
         .vals()
         .filter(|val| matches!(analysis.method_call(func, *val), Some((other, "release")) if same(other)))
@@ -66,8 +66,12 @@ fn acquire(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val) -> Option<
     if is_handed_on(analysis, func, at, base, &slots) || releases.is_empty() {
         return None;
     }
-    let after: Vec<Val> = releases.iter().copied().filter(|release| *release > at && !body.excludes(at, *release)).collect();
-    let name = shown(analysis, func, base, &slots);
+    let after: Vec<Val> =
+        releases.iter().copied().filter(|release| *release > at && !body.excludes(at, *release)).collect();
+    // `get_lock().acquire()` has no name; where it is released it has one.
+    let named = std::iter::once(base).chain(releases.iter().filter_map(|release| receiver(body, *release)));
+    let named = named.into_iter().find(|val| !analysis.lock_slots(func, *val).is_empty()).unwrap_or(base);
+    let name = analysis.lock_name(func, named);
     if acquires(body, at) != Acquires::Waits {
         let ignored = matches!(user, Some(Op::Discard(_))) && !may_wait(body, at);
         return (ignored && !after.is_empty()).then(|| {
@@ -110,28 +114,8 @@ fn finding(analysis: &Analysis<'_>, func: FuncId, at: Val, message: String, name
         .with_fix(fix::with_for_acquire(analysis, func, at))
 }
 
-fn shown(analysis: &Analysis<'_>, func: FuncId, base: Val, slots: &[Slot]) -> String {
-    let place = slots.first().and_then(|slot| analysis.summaries.places.get(slot));
-    match (place, analysis.body(func).op(base)) {
-        (Some(place), _) => analysis.name_of(*place, func),
-        (_, Op::Attr { name, .. }) => name.to_string(),
-        _ => analysis.files.text(analysis.span(func, base)).to_owned(),
-    }
-}
-
-/// The same lock: the same slot, or a getter that returns what the other names.
-fn same_lock(analysis: &Analysis<'_>, func: FuncId, base: Val, slots: &[Slot], other: Val) -> bool {
-    let body = analysis.body(func);
-    if base == other {
-        return true;
-    }
-    let theirs = analysis.lock_slots(func, other);
-    if theirs.iter().any(|slot| slots.contains(slot)) {
-        return true;
-    }
-    let types = |val: Val| analysis.types.of(func, val).iter().find(|of| analysis.is_lock_class(**of)).copied();
-    let called = |val: Val| matches!(body.op(val), Op::Call { .. });
-    (called(base) || called(other)) && types(base).is_some() && types(base) == types(other)
+fn receiver(body: &Body, call: Val) -> Option<Val> {
+    crate::summary::method_call(body, call).map(|(base, _)| base)
 }
 
 /// Released by somebody else, on purpose: `release` is handed on as a value or called in another function, or the
@@ -144,7 +128,7 @@ fn is_handed_on(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val, slots
                 .summaries
                 .consumer(func, val)
                 .is_some_and(|user| matches!(body.op(user), Op::Call { func, .. } if func == val));
-            !called && same_lock(analysis, func, base, slots, other)
+            !called && analysis.is_same_lock(func, base, other)
         }
         _ => false,
     });
@@ -165,6 +149,12 @@ fn leak(body: &Body, at: Val, releases: &[Val]) -> Option<Val> {
         _ => last.0,
     };
     let protected = tried.is_some();
+    let yields = (at.0 + 1..end).map(Val).find(|val| {
+        matches!(body.op(*val), Op::Yield(_)) && !body.excludes(at, *val) && !is_after_release(body, at, *val, releases)
+    });
+    if yields.is_some() {
+        return yields;
+    }
     for idx in at.0 + 1..end {
         let val = Val(idx);
         if body.excludes(at, val) || is_after_release(body, at, val, releases) || is_call_of(body, val, releases) {
@@ -172,7 +162,6 @@ fn leak(body: &Body, at: Val, releases: &[Val]) -> Option<Val> {
         }
         let leaves = matches!(body.op(val), Op::Return(_) | Op::Break | Op::Continue | Op::Raise(_));
         if leaves && (!protected || !is_failure_of(body, at, val)) && leaves_region(body, at, val)
-            || matches!(body.op(val), Op::Yield(_))
             || !protected && raises(body, val) && !is_caught(body, val, at, releases)
         {
             return Some(val);
@@ -240,7 +229,8 @@ fn is_caught(body: &Body, val: Val, at: Val, releases: &[Val]) -> bool {
             && block.first > at.0
             && body.blocks.iter().any(|handler| match handler.kind {
                 BlockKind::Except(of, caught) if of == tried && catches_all(body, caught) => {
-                    !handler.leaves || releases.iter().any(|release| handler.first <= release.0 && release.0 < handler.end)
+                    !handler.leaves
+                        || releases.iter().any(|release| handler.first <= release.0 && release.0 < handler.end)
                 }
                 _ => false,
             })

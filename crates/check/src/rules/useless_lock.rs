@@ -7,7 +7,7 @@ use crate::analysis::{Analysis, Stretch, Test};
 use crate::body::{Body, FunctionKind, Op, Val};
 use crate::project::FuncId;
 use crate::summary::Maker;
-use crate::types::{Slot, Type};
+use crate::types::Slot;
 
 pub(super) static RULE: Rule = Rule {
     info: RuleInfo {
@@ -130,43 +130,16 @@ fn memoized(analysis: &Analysis<'_>, func: FuncId, value: Val) -> Option<Finding
     let function = analysis.project.function(func);
     let call = body.origin(value);
     let makes = makes_lock(analysis, func, call).is_some_and(|name| name != "asyncio.Lock");
-    if !makes || function.class.is_none() || !(is_memoized(analysis, func) || is_fallback(analysis, func)) {
+    if !makes || function.class.is_none() {
         return None;
     }
-    let short = function.name.as_str();
+    let short = match analysis.is_memoized(func) {
+        true => function.name.as_str(),
+        false => analysis.fallback_for(func)?,
+    };
     let name = format!("self.{short}");
     let message = format!("`{name}` makes its lock on first use, without a lock: two threads can get two");
     Some(finding(analysis, func, call, message, name, Confidence::Medium))
-}
-
-fn is_memoized(analysis: &Analysis<'_>, func: FuncId) -> bool {
-    let function = analysis.project.function(func);
-    let parent = analysis.project.sibling(func, function.parent);
-    let body = analysis.body(parent);
-    function.decorators.iter().any(|decorator| {
-        let target = match body.op(*decorator) {
-            Op::Call { func, .. } => func,
-            _ => *decorator,
-        };
-        let (Op::Attr { name, .. } | Op::Global(name)) = body.op(target) else { return false };
-        let name = name.as_str();
-        name == "cached_property" || name == "reify" || name.contains("memoized")
-    })
-}
-
-/// A method that `__getattr__` calls by a name it puts together, to fill in a missing attribute.
-fn is_fallback(analysis: &Analysis<'_>, func: FuncId) -> bool {
-    let Some(class) = analysis.project.class_of(func) else { return false };
-    let name = analysis.project.function(func).name.as_str();
-    let Some(getattr) = analysis.project.method(class, crate::name::Name::new("__getattr__")) else { return false };
-    let text = analysis.files.text(analysis.project.head(getattr));
-    let _ = text;
-    let function = analysis.project.function(getattr);
-    let file = analysis.files.get(analysis.project.file_of(getattr));
-    let code = file.text.get(function.start as usize..function.end as usize).unwrap_or("");
-    let called = name.trim_start_matches('_').split('_').next().unwrap_or("");
-    let prefix = format!("_{called}_");
-    name.starts_with(&prefix) && called.len() > 3 && code.contains(&prefix) && code.contains("setattr(")
 }
 
 /// A lock that is stored: lazily, again, for nobody, or in a local that nobody else sees.
@@ -204,7 +177,7 @@ fn local(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Finding> 
             _ => return None,
         }
     }
-    if !taken || is_captured(analysis, func, local) {
+    if !taken || analysis.is_captured(func, local) {
         return None;
     }
     let name = body.locals[local.0 as usize].to_string();
@@ -216,24 +189,15 @@ fn is_call_of(body: &Body, call: Val, target: Val) -> bool {
     matches!(body.op(call), Op::Call { func, .. } if func == target)
 }
 
-fn is_captured(analysis: &Analysis<'_>, owner: FuncId, local: crate::body::LocalId) -> bool {
-    let module = analysis.project.module_of(owner);
-    let functions = analysis.project.modules[module.0 as usize].functions.iter();
-    let captures = |body: &Body| {
-        body.vals().any(|val| match body.op(val) {
-            Op::Captured(func, other) => other == local && analysis.project.func_id(module, func) == owner,
-            _ => false,
-        })
-    };
-    functions.into_iter().any(|function| captures(&function.body))
-}
-
 /// A lock that is made in the constructor and replaced while others may hold it.
 fn replaced(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Finding> {
     let func = maker.func;
     let makers = analysis.makers(slot);
-    let first = makers.iter().find(|other| is_first(analysis, other.func))?;
-    if is_first(analysis, func) || restores(analysis, func) || !analysis.summaries.locks_at(func, maker.store).is_empty() {
+    let first = makers.iter().find(|other| analysis.makes_first(other.func))?;
+    if analysis.makes_first(func)
+        || analysis.restores(func)
+        || !analysis.summaries.locks_at(func, maker.store).is_empty()
+    {
         return None;
     }
     let body = analysis.body(func);
@@ -260,44 +224,14 @@ fn replaced(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Findin
     )
 }
 
-fn is_first(analysis: &Analysis<'_>, func: FuncId) -> bool {
-    analysis.is_import_code(func) || analysis.is_owned_by_maker(func)
-}
-
-/// After a fork or unpickling nobody else has the object; a function that a constructor calls makes it.
-fn restores(analysis: &Analysis<'_>, func: FuncId) -> bool {
-    let name = analysis.project.function(func).name.as_str().to_ascii_lowercase();
-    let handed = analysis.contexts.callers[func.0 as usize].iter().any(|site| {
-        let dotted = analysis.external_callee(site.caller, site.at);
-        site.as_value && dotted.is_some_and(|dotted| dotted.as_str().contains("fork"))
-            || !site.as_value && analysis.is_owned_by_maker(site.caller)
-    });
-    handed || name.contains("fork") || name.contains("reinit") || name.contains("setstate")
-}
-
 /// A private lock that nothing in the program ever reads.
 fn untaken(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Finding> {
     let name = crate::contexts::slot_name(analysis.project, slot);
     let on_loop = makes_lock(analysis, maker.func, maker.call)? == "asyncio.Lock";
-    if on_loop || !name.is_private() || !is_first(analysis, maker.func) {
+    if on_loop || !name.is_private() || !analysis.makes_first(maker.func) {
         return None;
     }
-    let read = analysis.functions().any(|func| {
-        let body = analysis.body(func);
-        body.vals().any(|val| match body.op(val) {
-            Op::Attr { base, name: other } if other == name => {
-                let slots = analysis.types.slots_of(analysis.project, func, val);
-                let unknown = analysis.types.of(func, base).iter().all(|of| matches!(of, Type::None));
-                unknown || slots.is_empty() || slots.contains(&slot)
-            }
-            Op::Global(other) | Op::Str(other) => other == name,
-            Op::Import(idx) => {
-                let module = &analysis.project.modules[analysis.project.module_of(func).0 as usize];
-                module.imports[idx as usize].member == Some(name)
-            }
-            _ => false,
-        })
-    });
+    let read = analysis.is_read(slot, name);
     let place = *analysis.summaries.places.get(&slot)?;
     let shown = analysis.name_of(place, maker.func);
     let message = format!("nobody takes `{shown}`");

@@ -233,7 +233,10 @@ fn container(body: &Body, val: Val) -> Val {
             Op::Local(_) if body.origin(at) != at => body.origin(at),
             Op::Call { func, args } => match (body.op(func), body.args(args)) {
                 (Op::Attr { base, name }, _)
-                    if matches!(name.as_str(), "get" | "pop" | "popleft" | "setdefault" | "values" | "items" | "copy") =>
+                    if matches!(
+                        name.as_str(),
+                        "get" | "pop" | "popleft" | "setdefault" | "values" | "items" | "copy"
+                    ) =>
                 {
                     base
                 }

@@ -11,7 +11,7 @@ use super::callbacks::{self, Callbacks, FunctionValue, Source};
 use super::paths::{self, Argument, ObjectPath, Root};
 use super::waits::{self, Acquires, Wait};
 use super::{Held, Summaries};
-use crate::body::{BlockKind, Op, Val};
+use crate::body::{BlockKind, Compare, Op, Val};
 use crate::contexts::{CallSite, Contexts};
 use crate::name::Name;
 use crate::project::{FuncId, Project};
@@ -392,7 +392,7 @@ fn runs_here(given: Given<'_>, site: &CallSite) -> bool {
     true
 }
 
-/// Does a node run only where a test of a parameter holds?
+/// Does a node run only where a flag that is a parameter is set, or is not?
 fn depends(given: Given<'_>, func: FuncId, at: Val) -> bool {
     let body = &given.project.function(func).body;
     body.enclosing(at).any(|(_, block)| match block.kind {
@@ -410,8 +410,10 @@ fn depends(given: Given<'_>, func: FuncId, at: Val) -> bool {
                     }
                     continue;
                 }
-                if !matches!(body.op(at), Op::Attr { .. } | Op::Call { .. } | Op::Item { .. }) {
-                    body.operands(at, |operand| work.push(operand));
+                match body.op(at) {
+                    Op::Not(_) | Op::Both(..) | Op::Either(..) => body.operands(at, |operand| work.push(operand)),
+                    Op::Compare { left, right, .. } if matches!(body.op(right), Op::Truth(_)) => work.push(left),
+                    _ => {}
                 }
             }
             false
@@ -464,10 +466,8 @@ fn logs(given: Given<'_>, func: FuncId, call: Val) -> bool {
     let body = &given.project.function(func).body;
     let Op::Call { func: target, .. } = body.op(call) else { return false };
     let Op::Attr { base, name } = body.op(target) else { return false };
-    let speaks = matches!(
-        name.as_str(),
-        "debug" | "info" | "warning" | "warn" | "error" | "exception" | "critical" | "log"
-    );
+    let speaks =
+        matches!(name.as_str(), "debug" | "info" | "warning" | "warn" | "error" | "exception" | "critical" | "log");
     speaks
         && (given.types.std(given.project, func, base) == Some(Std::Logger)
             || given.types.of(func, base).iter().any(|of| matches!(of, Type::External(name) if *name == "logging")))

@@ -171,12 +171,15 @@ impl Finder<'_> {
     fn wrapper_locks(&self, decorator: FuncId, decorated: FuncId) -> Found {
         let mut found = Found::new();
         let module = self.project.module_of(decorator);
+        // What is nested in a function stands right behind it.
         let functions = self.project.modules[module.0 as usize].functions.iter().enumerate();
         for (idx, inner) in functions {
             let id = self.project.func_id(module, crate::body::FuncIdx(crate::project::as_u32(idx)));
-            let nested = id != decorator && self.is_inside(id, decorator);
-            if !nested {
+            if id <= decorator {
                 continue;
+            }
+            if !self.is_inside(id, decorator) {
+                break;
             }
             for block in &inner.body.blocks {
                 let BlockKind::With(enter) = block.kind else { continue };

@@ -133,7 +133,8 @@ fn class_level(project: &Project, types: &TypeMap, func: FuncId, base: Val, name
     types.of(func, base).iter().find_map(|of| match of {
         Type::Class(class) | Type::Instance(class) => {
             let owner = types.owner(project, *class, name);
-            let body = &project.function(project.func_id(project.class_info(owner).module, project.class(owner).body)).body;
+            let body =
+                &project.function(project.func_id(project.class_info(owner).module, project.class(owner).body)).body;
             let in_body = body.vals().any(|val| match body.op(val) {
                 Op::StoreLocal { local, value, .. } => {
                     body.locals[local.0 as usize] == name && !matches!(body.op(value), Op::None)

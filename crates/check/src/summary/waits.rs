@@ -28,12 +28,6 @@ pub enum Wait {
 }
 
 impl Wait {
-    /// Does it end only if another thread of the program does something?
-    #[must_use]
-    pub fn needs_thread(self) -> bool {
-        matches!(self, Wait::Join | Wait::Result | Wait::Queue | Wait::Event | Wait::Condition)
-    }
-
     /// As in "waits for a thread to end".
     #[must_use]
     pub fn in_words(self) -> &'static str {
@@ -77,7 +71,11 @@ fn external(dotted: &str, body: &Body, args: &[Arg]) -> Option<(Wait, bool)> {
     let timeout = named(args, "timeout").is_some();
     Some(match dotted {
         "time.sleep" if !first_is_zero => (Wait::Sleep, false),
-        "subprocess.run" | "subprocess.call" | "subprocess.check_call" | "subprocess.check_output" | "os.system"
+        "subprocess.run"
+        | "subprocess.call"
+        | "subprocess.check_call"
+        | "subprocess.check_output"
+        | "os.system"
         | "os.waitpid" => (Wait::Process, timeout),
         "urllib.request.urlopen" | "urllib2.urlopen" | "socket.create_connection" | "socket.getaddrinfo" => {
             (Wait::Network, timeout)

@@ -249,7 +249,6 @@ impl Inference<'_> {
         self.map.nodes[id.0 as usize][val.0 as usize]
     }
 
-    #[allow(clippy::too_many_lines)] // one arm for each kind of node
     fn node(&mut self, id: FuncId, body: &Body, val: Val) -> u32 {
         let project = self.project;
         match body.op(val) {
@@ -293,6 +292,17 @@ impl Inference<'_> {
             },
             Op::Other(_) => self.one(Type::Plain),
             Op::Enter { context, .. } => self.entered(id, context),
+            _ => {
+                self.effect(id, body, val);
+                0
+            }
+        }
+    }
+
+    /// What stores and returns say of slots and functions.
+    fn effect(&mut self, id: FuncId, body: &Body, val: Val) {
+        let project = self.project;
+        match body.op(val) {
             Op::StoreLocal { local, value, .. } => {
                 if project.function(id).kind == FunctionKind::ClassBody {
                     if let Some(slot) = self.map.slots_of(project, id, val).first().copied() {
@@ -301,26 +311,23 @@ impl Inference<'_> {
                 } else {
                     self.display_elements(id, body, Slot::Local(id, local), value);
                 }
-                0
             }
             Op::StoreCaptured { .. } | Op::StoreGlobal { .. } | Op::StoreAttr { .. } => {
                 let value = match body.op(val) {
                     Op::StoreCaptured { value, .. } | Op::StoreGlobal { value, .. } | Op::StoreAttr { value, .. } => {
                         value
                     }
-                    _ => return 0,
+                    _ => return,
                 };
                 for slot in self.map.slots_of(project, id, val) {
                     self.store(id, body, slot, value);
                 }
-                0
             }
             Op::StoreItem { base, value, .. } => {
                 let set = self.at(id, value);
                 for slot in self.map.slots_of(project, id, base) {
                     self.add_element(slot, set);
                 }
-                0
             }
             Op::Return(Some(value)) => {
                 let set = self.at(id, value);
@@ -331,9 +338,8 @@ impl Inference<'_> {
                     let new = self.join(old, set);
                     self.map.returns.insert(id, new);
                 }
-                0
             }
-            _ => 0,
+            _ => {}
         }
     }
 

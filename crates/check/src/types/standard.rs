@@ -89,85 +89,24 @@ pub fn container(dotted: &str) -> Option<Container> {
 /// Does calling this give an immutable value whose identity nobody cares about?
 #[must_use]
 pub fn plain(dotted: &str) -> bool {
-    matches!(
-        dotted,
-        "int"
-            | "str"
-            | "bytes"
-            | "float"
-            | "bool"
-            | "complex"
-            | "tuple"
-            | "frozenset"
-            | "len"
-            | "sum"
-            | "hash"
-            | "id"
-            | "repr"
-            | "round"
-            | "abs"
-            | "ord"
-            | "chr"
-            | "isinstance"
-            | "issubclass"
-            | "hasattr"
-            | "callable"
-            | "all"
-            | "any"
-            | "object"
-            | "range"
-            | "slice"
-            | "format"
-            | "hex"
-            | "bin"
-            | "type"
-            | "time.time"
-            | "time.monotonic"
-            | "time.perf_counter"
-            | "time.time_ns"
-            | "os.getpid"
-            | "os.urandom"
-            | "os.environ.get"
-            | "os.getenv"
-            | "os.getcwd"
-            | "os.path.join"
-            | "os.path.abspath"
-            | "os.path.dirname"
-            | "os.path.exists"
-            | "re.compile"
-            | "re.match"
-            | "pathlib.Path"
-            | "decimal.Decimal"
-            | "fractions.Fraction"
-            | "datetime.datetime"
-            | "datetime.datetime.now"
-            | "datetime.datetime.utcnow"
-            | "datetime.timedelta"
-            | "datetime.date"
-            | "uuid.uuid4"
-            | "uuid.UUID"
-            | "operator.attrgetter"
-            | "operator.itemgetter"
-            | "functools.partial"
-            | "types.MappingProxyType"
-            | "struct.Struct"
-            | "platform.system"
-            | "sys.getrecursionlimit"
-            | "collections.namedtuple"
-            | "typing.NamedTuple"
-            | "enum.Enum"
-            | "string.Template"
-            | "socket.gethostname"
-            | "shutil.which"
-            | "importlib.import_module"
-            | "__import__"
-            | "threading.get_ident"
-            | "threading.current_thread"
-            | "locale.getpreferredencoding"
-            | "sys.getfilesystemencoding"
-            | "importlib.metadata.version"
-    )
+    PLAIN.contains(&dotted)
 }
+
+/// What gives immutable values.
+#[rustfmt::skip] // a table, not a list
+static PLAIN: &[&str] = &[
+    "int", "str", "bytes", "float", "bool", "complex", "tuple", "frozenset", "len", "sum", "hash", "id", "repr",
+    "round", "abs", "ord", "chr", "isinstance", "issubclass", "hasattr", "callable", "all", "any", "object", "range",
+    "slice", "format", "hex", "bin", "type", "time.time", "time.monotonic", "time.perf_counter", "time.time_ns",
+    "os.getpid", "os.urandom", "os.environ.get", "os.getenv", "os.getcwd", "os.path.join", "os.path.abspath",
+    "os.path.dirname", "os.path.exists", "re.compile", "re.match", "pathlib.Path", "decimal.Decimal",
+    "fractions.Fraction", "datetime.datetime", "datetime.datetime.now", "datetime.datetime.utcnow",
+    "datetime.timedelta", "datetime.date", "uuid.uuid4", "uuid.UUID", "operator.attrgetter", "operator.itemgetter",
+    "functools.partial", "types.MappingProxyType", "struct.Struct", "platform.system", "sys.getrecursionlimit",
+    "collections.namedtuple", "typing.NamedTuple", "enum.Enum", "string.Template", "socket.gethostname",
+    "shutil.which", "importlib.import_module", "__import__", "threading.get_ident", "threading.current_thread",
+    "locale.getpreferredencoding", "sys.getfilesystemencoding", "importlib.metadata.version",
+];
 
 /// A base outside the project whose instances are immutable.
 #[must_use]
@@ -178,105 +117,19 @@ pub fn plain_base(dotted: &str) -> bool {
 /// Methods of the built-in types: too common to say anything about the class of an unknown receiver.
 #[must_use]
 pub fn is_common_method(name: &str) -> bool {
-    matches!(
-        name,
-        "get"
-            | "pop"
-            | "append"
-            | "add"
-            | "remove"
-            | "discard"
-            | "clear"
-            | "update"
-            | "items"
-            | "keys"
-            | "values"
-            | "extend"
-            | "insert"
-            | "popleft"
-            | "appendleft"
-            | "popitem"
-            | "setdefault"
-            | "copy"
-            | "count"
-            | "index"
-            | "sort"
-            | "reverse"
-            | "join"
-            | "split"
-            | "strip"
-            | "format"
-            | "encode"
-            | "decode"
-            | "read"
-            | "write"
-            | "close"
-            | "open"
-            | "send"
-            | "recv"
-            | "put"
-            | "set"
-            | "wait"
-            | "acquire"
-            | "release"
-            | "start"
-            | "run"
-            | "stop"
-            | "result"
-            | "done"
-            | "cancel"
-            | "submit"
-            | "map"
-            | "info"
-            | "debug"
-            | "warning"
-            | "error"
-            | "exception"
-            | "log"
-            | "next"
-            | "flush"
-            | "seek"
-            | "match"
-            | "search"
-            | "group"
-            | "lower"
-            | "upper"
-            | "replace"
-            | "startswith"
-            | "endswith"
-            | "find"
-            | "save"
-            | "delete"
-            | "execute"
-            | "commit"
-            | "call"
-            | "connect"
-            | "exists"
-            | "name"
-            | "is_set"
-            | "notify"
-            | "render"
-            | "process"
-            | "handle"
-            | "register"
-            | "filter"
-            | "all"
-            | "first"
-            | "create"
-            | "load"
-            | "dump"
-            | "dumps"
-            | "loads"
-            | "parse"
-            | "visit"
-            | "__init__"
-            | "__enter__"
-            | "__exit__"
-            | "__call__"
-            | "emit"
-            | "reset"
-            | "size"
-            | "check"
-            | "validate"
-    )
+    COMMON_METHODS.contains(&name)
 }
+
+/// Names of methods that many classes have.
+#[rustfmt::skip] // a table, not a list
+static COMMON_METHODS: &[&str] = &[
+    "get", "pop", "append", "add", "remove", "discard", "clear", "update", "items", "keys", "values", "extend",
+    "insert", "popleft", "appendleft", "popitem", "setdefault", "copy", "count", "index", "sort", "reverse", "join",
+    "split", "strip", "format", "encode", "decode", "read", "write", "close", "open", "send", "recv", "put", "set",
+    "wait", "acquire", "release", "start", "run", "stop", "result", "done", "cancel", "submit", "map", "info",
+    "debug", "warning", "error", "exception", "log", "next", "flush", "seek", "match", "search", "group", "lower",
+    "upper", "replace", "startswith", "endswith", "find", "save", "delete", "execute", "commit", "call", "connect",
+    "exists", "name", "is_set", "notify", "render", "process", "handle", "register", "filter", "all", "first",
+    "create", "load", "dump", "dumps", "loads", "parse", "visit", "__init__", "__enter__", "__exit__", "__call__",
+    "emit", "reset", "size", "check", "validate",
+];

@@ -1,0 +1,94 @@
+//! How an object comes to be: by a constructor, on first use, again after a fork, in a local that nobody else sees.
+
+use super::Analysis;
+use crate::body::{Body, LocalId, Op};
+use crate::name::Name;
+use crate::project::FuncId;
+use crate::types::Slot;
+
+impl Analysis<'_> {
+    /// Does a decorator keep what the function returns?
+    #[must_use]
+    pub fn is_memoized(&self, func: FuncId) -> bool {
+        let function = self.project.function(func);
+        let parent = self.project.sibling(func, function.parent);
+        let body = self.body(parent);
+        function.decorators.iter().any(|decorator| {
+            let target = match body.op(*decorator) {
+                Op::Call { func, .. } => func,
+                _ => *decorator,
+            };
+            let (Op::Attr { name, .. } | Op::Global(name)) = body.op(target) else { return false };
+            let name = name.as_str();
+            name == "cached_property" || name == "reify" || name.contains("memoized")
+        })
+    }
+
+    /// The attribute that a method fills in: `__getattr__` calls it by a name that it puts together.
+    #[must_use]
+    pub fn fallback_for(&self, func: FuncId) -> Option<&'static str> {
+        let class = self.project.class_of(func)?;
+        let name = self.project.function(func).name.as_str();
+        let getattr = self.project.method(class, crate::name::Name::new("__getattr__"))?;
+        let function = self.project.function(getattr);
+        let file = self.files.get(self.project.file_of(getattr));
+        let code = file.text.get(function.start as usize..function.end as usize)?;
+        let cuts = name.char_indices().filter(|(at, letter)| *letter == '_' && *at >= 4).map(|(at, _)| at + 1);
+        let cut = cuts.filter(|cut| code.contains(&format!("{}{{", &name[..*cut]))).max()?;
+        code.contains("setattr(").then_some(&name[cut..])
+    }
+
+    /// Does a function inside see a local variable?
+    #[must_use]
+    pub fn is_captured(&self, owner: FuncId, local: LocalId) -> bool {
+        let module = self.project.module_of(owner);
+        let functions = self.project.modules[module.0 as usize].functions.iter();
+        let captures = |body: &Body| {
+            body.vals().any(|val| match body.op(val) {
+                Op::Captured(func, other) => other == local && self.project.func_id(module, func) == owner,
+                _ => false,
+            })
+        };
+        functions.into_iter().any(|function| captures(&function.body))
+    }
+
+    /// Does the function make objects before anybody has them?
+    #[must_use]
+    pub fn makes_first(&self, func: FuncId) -> bool {
+        self.is_import_code(func) || self.is_owned_by_maker(func)
+    }
+
+    /// After a fork or unpickling nobody else has the object; a function that a constructor calls makes it.
+    #[must_use]
+    pub fn restores(&self, func: FuncId) -> bool {
+        let name = self.project.function(func).name.as_str().to_ascii_lowercase();
+        let handed = self.contexts.callers[func.0 as usize].iter().any(|site| {
+            let dotted = self.external_callee(site.caller, site.at);
+            site.as_value && dotted.is_some_and(|dotted| dotted.as_str().contains("fork"))
+                || !site.as_value && self.is_owned_by_maker(site.caller)
+                || self.symbol(site.caller).contains("fork")
+        });
+        handed || name.contains("fork") || name.contains("reinit") || name.contains("setstate")
+    }
+
+    /// Does anything in the program read the slot, as far as names tell?
+    #[must_use]
+    pub fn is_read(&self, slot: Slot, name: Name) -> bool {
+        self.functions().any(|func| {
+            let body = self.body(func);
+            body.vals().any(|val| match body.op(val) {
+                Op::Attr { name: other, .. } if other == name => {
+                    // Unless it is surely the lock of another class.
+                    let slots = self.types.slots_of(self.project, func, val);
+                    slots.is_empty() || slots.iter().any(|other| *other == slot || self.makers(*other).is_empty())
+                }
+                Op::Global(other) | Op::Str(other) => other == name,
+                Op::Import(idx) => {
+                    let module = &self.project.modules[self.project.module_of(func).0 as usize];
+                    module.imports[idx as usize].member == Some(name)
+                }
+                _ => false,
+            })
+        })
+    }
+}
