@@ -135,8 +135,7 @@ fn repaired(files: Files) -> (Files, Vec<Finding>) {
         findings
     };
     let findings = check(&files);
-    let terms =
-        cli::repair::Terms { check: &check, wanted: &|_| true, locked: &|_| None, allow_unsafe: true };
+    let terms = cli::repair::Terms { check: &check, wanted: &|_| true, locked: &|_| None, allow_unsafe: true };
     let outcome = cli::repair::repair(files, findings, &terms);
     (outcome.files, outcome.left)
 }

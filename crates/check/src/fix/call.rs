@@ -102,6 +102,75 @@ pub fn report_error(analysis: &Analysis<'_>, func: FuncId, handler: Span) -> Opt
     Some(Fix { safety: Safety::Safe, title: "log the error".to_owned(), edits })
 }
 
+/// Reports the errors of work that is handed to a pool or loop and not looked at again. `call` hands it over.
+#[must_use]
+pub fn report_job(analysis: &Analysis<'_>, func: FuncId, call: Val) -> Option<Fix> {
+    let sheet = Sheet::of(analysis, analysis.project.file_of(func))?;
+    let outline = sheet.outline;
+    let node = analysis.body(func).node(call);
+    let statement = outline.at(node.start)?;
+    let text = sheet.slice(node.start, node.end);
+    if sheet.statement(statement) != text || analysis.is_import_code(func) {
+        return None;
+    }
+    let module = analysis.project.module_of(func);
+    if let Some((_, "map")) = analysis.method_call(func, call) {
+        let edits = vec![sheet.edit(node.start, node.start, "list("), sheet.edit(node.end, node.end, ")")];
+        return Some(Fix {
+            safety: Safety::Unsafe,
+            title: "read the results, which raises the first error".to_owned(),
+            edits,
+        });
+    }
+    let is_task = text.contains("create_task(") || text.contains("ensure_future(");
+    let (name, title) = match is_task {
+        true => ("_keep_task", "keep the task until it is done, and log its error"),
+        false => ("_report_error", "log the error when the job is done"),
+    };
+    let mut edits = match is_task {
+        true => vec![sheet.edit(node.start, node.start, format!("{name}(")), sheet.edit(node.end, node.end, ")")],
+        false => vec![sheet.edit(node.end, node.end, format!(".add_done_callback({name})"))],
+    };
+    if !analysis.project.globals[module.0 as usize].contains_key(&Name::new(name)) {
+        let logger = match own_logger(analysis, func) {
+            Some(logger) => logger,
+            None => {
+                let get = import::member(analysis, sheet, module, "logging", "getLogger", u32::MAX)?;
+                edits.extend(get.edit);
+                format!("{}(__name__)", get.text)
+            }
+        };
+        let helper = if is_task { KEEP_TASK } else { REPORT_ERROR };
+        let outermost = outline.around(statement).last()?;
+        let text = helper.replace("LOGGER", &logger).replace("    ", &sheet.unit(statement)).replace('\n', sheet.eol());
+        edits.push(sheet.line_above(outermost, &text)?);
+    }
+    Some(Fix { safety: Safety::Safe, title: title.to_owned(), edits })
+}
+
+const REPORT_ERROR: &str = "\
+def _report_error(done):
+    if not done.cancelled() and done.exception() is not None:
+        LOGGER.error(\"a job failed\", exc_info=done.exception())
+
+";
+
+const KEEP_TASK: &str = "\
+_kept_tasks = set()
+
+
+def _keep_task(task):
+    _kept_tasks.add(task)
+    task.add_done_callback(_finish_task)
+
+
+def _finish_task(task):
+    _kept_tasks.discard(task)
+    if not task.cancelled() and task.exception() is not None:
+        LOGGER.error(\"a task failed\", exc_info=task.exception())
+
+";
+
 /// A logger of the module.
 fn own_logger(analysis: &Analysis<'_>, func: FuncId) -> Option<String> {
     let module = analysis.project.module_of(func);

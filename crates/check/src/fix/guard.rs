@@ -49,11 +49,6 @@ pub(super) fn of_lock(analysis: &Analysis<'_>, access: &Access, lock: PlaceId) -
     Some(Guard { text, slot, place: Some(lock), edits: Vec::new(), is_async: false })
 }
 
-/// Do most accesses hold a lock of the event loop? Then a thread lock beside it is not what is wanted.
-pub(super) fn is_on_loop(analysis: &Analysis<'_>, place: PlaceId) -> bool {
-    analysis.guard(place).is_some_and(|guard| guard.lock.kind == LockKind::EventLoop)
-}
-
 /// A lock that some other access to the place holds, the most common one.
 pub(super) fn seen(analysis: &Analysis<'_>, access: &Access) -> Option<Guard> {
     let mut counts: Vec<(PlaceId, u32)> = Vec::new();
@@ -527,11 +522,22 @@ pub(super) fn is_taken_by(analysis: &Analysis<'_>, func: FuncId, nodes: std::ops
     }
     let own = &analysis.summaries.function(func).held;
     let held = analysis.summaries.locks_at(func, Val(nodes.start)).holds(lock);
-    let already = held || own.iter().any(|held| held.lock.place == lock && nodes.contains(&held.at.0));
+    let already = held
+        || is_handled(analysis, func, lock)
+        || own.iter().any(|held| held.lock.place == lock && nodes.contains(&held.at.0));
     already
         || reached(analysis, func, nodes)
             .iter()
             .any(|func| analysis.summaries.function(*func).held.iter().any(|held| held.lock.place == lock))
+}
+
+/// Does the function acquire or release the lock by hand? Then it may be held already, or stand for a signal.
+fn is_handled(analysis: &Analysis<'_>, func: FuncId, lock: PlaceId) -> bool {
+    let slot = analysis.summaries.slot(lock);
+    analysis.body(func).vals().any(|val| {
+        let by_hand = analysis.method_call(func, val).filter(|(_, name)| matches!(*name, "acquire" | "release"));
+        by_hand.is_some_and(|(base, _)| analysis.types.slots_of(analysis.project, func, base).contains(&slot))
+    })
 }
 
 /// The functions of the project that run while these nodes do.

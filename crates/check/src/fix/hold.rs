@@ -9,6 +9,9 @@ use crate::analysis::{Analysis, Stretch, is_write};
 use crate::body::{Op, Val};
 use crate::summary::{Access, Touch};
 
+/// A lock over more lines than this may be held too long: a person should look.
+const SAFE_LINES_MAX: usize = 20;
+
 /// Holds a lock around all statements of a stretch: the one that other accesses hold (safe), else the general lock of
 /// the object or module, else a new one for the place, which its other accesses then hold too (unsafe).
 ///
@@ -29,7 +32,9 @@ pub fn hold_lock(analysis: &Analysis<'_>, access: &Access, stretch: Stretch, wha
     };
     if let Some(guard) = guard::voted(analysis, access).filter(fits) {
         let edit = sheet.wrap(&Wrap::under(region.first, region.last, head(&guard, &guard.text)))?;
-        return Some(Fix { safety: Safety::Safe, title: title(&guard, what), edits: vec![edit] });
+        let n_lines = sheet.slice(sheet.start(region.first), sheet.end(region.last)).lines().count();
+        let safety = if n_lines > SAFE_LINES_MAX { Safety::Unsafe } else { Safety::Safe };
+        return Some(Fix { safety, title: title(&guard, what), edits: vec![edit] });
     }
     let guard = any(analysis, sheet, access, fits)?;
     let mut edits = everywhere(analysis, sheet, access, Some(region), &guard)?;
@@ -54,7 +59,8 @@ pub(super) fn any(
     access: &Access,
     fits: impl Fn(&Guard) -> bool,
 ) -> Option<Guard> {
-    if guard::is_on_loop(analysis, access.place) {
+    // One that is known but cannot be held here is not made up for by a second one.
+    if analysis.guard(access.place).is_some() {
         return None;
     }
     let seen = guard::seen(analysis, access).filter(&fits);

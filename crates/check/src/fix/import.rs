@@ -54,40 +54,46 @@ pub(super) fn member(
     if taken || bound_elsewhere {
         return None;
     }
-    Some(Imported { text: format!("{package}.{member}"), edit: Some(insert(sheet, package)?) })
+    Some(Imported { text: format!("{package}.{member}"), edit: Some(insert(sheet, package, before)?) })
 }
 
-/// `import package`, among the first imports, in the order of the alphabet where they are in order.
-fn insert(sheet: Sheet<'_>, package: &str) -> Option<Edit> {
+/// `import package`, among the first imports that stand before `before`, in the order of the alphabet where they are
+/// in order.
+fn insert(sheet: Sheet<'_>, package: &str, before: u32) -> Option<Edit> {
     let outline = sheet.outline;
     let top = &outline.suites[0].statements;
     let kind = |idx: usize| outline.statements[idx].kind;
     let line = format!("import {package}");
     let skipped = top.iter().take_while(|idx| matches!(kind(**idx), Kind::Text | Kind::Future)).count();
-    let Some(first) = top.get(skipped).copied() else {
+    let Some(head) = top.get(skipped).copied() else {
         return sheet.line_after(*top.last()?, &line);
     };
-    if kind(first) != Kind::Import {
-        let n_blank = if matches!(kind(first), Kind::Function | Kind::Class) { 2 } else { 1 };
-        return sheet.line_before(first, &format!("{line}{}", sheet.eol().repeat(n_blank)));
-    }
+    let early = |idx: &usize| kind(*idx) == Kind::Import && sheet.start(*idx) < before;
+    let Some(at) = top.iter().position(early) else {
+        let n_blank = if matches!(kind(head), Kind::Function | Kind::Class) { 2 } else { 1 };
+        return sheet.line_before(head, &format!("{line}{}", sheet.eol().repeat(n_blank)));
+    };
     // The first group: imports without a blank line or another statement between them.
-    let mut group = vec![first];
-    for next in &top[skipped + 1..] {
+    let mut group = vec![top[at]];
+    for next in &top[at + 1..] {
         let between = sheet.slice(sheet.end(*group.last()?), sheet.start(*next));
         if kind(*next) != Kind::Import || between.matches('\n').count() != 1 {
             break;
         }
         group.push(*next);
     }
-    let standard = group.iter().any(|idx| is_standard(imported(sheet.statement(*idx))));
-    if !standard {
-        return sheet.line_before(first, &format!("{line}{eol}", eol = sheet.eol()));
-    }
-    let plain = |idx: &&usize| sheet.statement(**idx).starts_with("import ");
-    match group.iter().rev().find(|idx| plain(idx) && imported(sheet.statement(**idx)) < package) {
+    let standard: Vec<usize> =
+        group.iter().copied().filter(|idx| is_standard(imported(sheet.statement(*idx)))).collect();
+    let Some(first) = standard.first() else {
+        return sheet.line_before(group[0], &format!("{line}{}", sheet.eol()));
+    };
+    let comes_first = |idx: &&usize| {
+        let text = sheet.statement(**idx);
+        text.starts_with("import ") && imported(text) < package
+    };
+    match standard.iter().rev().find(comes_first) {
         Some(before) => sheet.line_after(*before, &line),
-        None => sheet.line_before(first, &line),
+        None => sheet.line_before(*first, &line),
     }
 }
 

@@ -18,7 +18,7 @@ mod snapshot;
 mod step;
 mod with;
 
-pub use call::{hand_out_copy, report_error, through_loop};
+pub use call::{hand_out_copy, report_error, report_job, through_loop};
 pub use hold::hold_lock;
 pub use once::{double_checked, recheck};
 pub use primitive::{reentrant, thread_lock};

@@ -20,8 +20,10 @@ struct Creation<'a> {
     store: &'a Access,
     /// The statements that create, in the suite under the test or after the early exit.
     region: Region,
-    /// Lines that test again: with a read into a local first, if the test is of a local.
-    again: Vec<String>,
+    /// Reads into the local that is tested, if it is a local.
+    read_again: Option<String>,
+    /// Lines that test again.
+    lines: Vec<String>,
     /// Do the lines open a block?
     opens: bool,
 }
@@ -38,10 +40,10 @@ pub fn double_checked(analysis: &Analysis<'_>, store: &Access, condition: &Condi
     let fits = |guard: &Guard| {
         !creation.region.takes(analysis, sheet, guard.place) && guard::suits(analysis, guard, store.place)
     };
-    let guard = guard::voted(analysis, store)
-        .filter(fits)
-        .or_else(|| guard::seen(analysis, store).filter(fits))
-        .or_else(|| guard::own(analysis, sheet, store).filter(fits))?;
+    let guard =
+        guard::voted(analysis, store).filter(fits).or_else(|| guard::seen(analysis, store).filter(fits)).or_else(
+            || guard::own(analysis, sheet, store).filter(fits).filter(|_| analysis.guard(store.place).is_none()),
+        )?;
     if guard.is_async || creation.region.is_short(analysis, sheet) {
         creation.locked(&guard)
     } else {
@@ -148,8 +150,7 @@ fn creation<'a>(
         Some(inside) => under_test(sheet, store.func, inside)?,
         None => after_exit(sheet, store.func, tested, stored)?,
     };
-    let again = read_again.into_iter().chain(lines).collect();
-    Some(Creation { analysis, sheet, store, region, again, opens })
+    Some(Creation { analysis, sheet, store, region, read_again, lines, opens })
 }
 
 /// The statement that reads the place into the local that is tested; none if the place is tested itself.
@@ -176,32 +177,28 @@ fn read_again(
 
 type Found = (Region, Vec<String>, bool);
 
-/// `if x is None: <suite>`
+/// `if x is None: <suite>`. Whoever finds the object made goes on as if the first test had found it: behind the `if`,
+/// so that there must be no other branch, or one that leaves at once.
 fn under_test(sheet: Sheet<'_>, func: FuncId, inside: usize) -> Option<Found> {
     let outline = sheet.outline;
     let suite = outline.statements[inside].suite;
-    let line = match outline.suites[suite].role {
-        Role::Body | Role::Elif => format!("if {}:", sheet.test(suite)?),
+    let parts = &outline.parts[outline.suites[suite].owner?];
+    let (lines, opens) = match outline.suites[suite].role {
+        Role::Body | Role::Elif if parts.last() == Some(&suite) => (vec![format!("if {}:", sheet.test(suite)?)], true),
         Role::Else => {
-            // Of several tests all have failed.
-            let owner = outline.suites[suite].owner?;
-            let [first, _] = outline.parts[owner][..] else { return None };
-            negated(&sheet.test(first)?)
+            let [other, _] = parts[..] else { return None };
+            let [exit] = outline.suites[other].statements[..] else { return None };
+            let text = sheet.statement(exit);
+            if outline.statements[exit].kind != Kind::Leave || text.contains('\n') {
+                return None;
+            }
+            (vec![format!("if {}:", sheet.test(other)?), format!("{}{text}", sheet.unit(exit))], false)
         }
         _ => return None,
     };
     let statements = &outline.suites[suite].statements;
     let region = Region { func, first: *statements.first()?, last: *statements.last()? };
-    Some((region, vec![line], true))
-}
-
-fn negated(test: &str) -> String {
-    match test.split_once(" is not ") {
-        Some((left, "None")) if left.chars().all(|c| c.is_alphanumeric() || "_.".contains(c)) => {
-            format!("if {left} is None:")
-        }
-        _ => format!("if not ({test}):"),
-    }
+    Some((region, lines, opens))
 }
 
 /// `if x is not None: return x`, then the rest.
@@ -238,17 +235,34 @@ impl Creation<'_> {
     fn wrap(&self, guard: &Guard) -> Wrap {
         let is_async = if guard.is_async { "async " } else { "" };
         let mut wrap = Wrap::under(self.region.first, self.region.last, format!("{is_async}with {}:", guard.text));
-        wrap.heads.extend(self.lines());
+        wrap.heads.extend(self.lines(self.read_again.iter().chain(&self.lines)));
         wrap.depth += usize::from(self.opens);
         wrap.whole = self.opens;
         wrap
     }
 
-    /// The lines that test again, one deeper than the lock.
-    fn lines(&self) -> Vec<Line> {
+    /// Lines of the test, one deeper than the lock.
+    fn lines<'s>(&self, lines: impl Iterator<Item = &'s String>) -> Vec<Line> {
         let base = self.sheet.indent(self.sheet.start(self.region.first));
-        let strip = |line: &String| line.strip_prefix(base).unwrap_or(line).to_owned();
-        self.again.iter().map(|line| (1, strip(line))).collect()
+        lines.map(|line| (1, line.strip_prefix(base).unwrap_or(line).to_owned())).collect()
+    }
+
+    /// The lines that test the place itself, though the first test was of a local: that now holds what is to be
+    /// published.
+    fn tests_of_place(&self) -> Option<Vec<String>> {
+        if self.lines.iter().any(|line| line.contains(":=")) {
+            return None;
+        }
+        let Some(read) = &self.read_again else { return Some(self.lines.clone()) };
+        let (local, place) = read.split_once('=')?;
+        let (local, place) = (local.trim(), place.trim());
+        let plain = !place.contains(|c: char| c.is_whitespace()) && self.lines.len() == 1;
+        let tested = self.lines.first()?;
+        let parts: Vec<&str> = tested.split(local).collect();
+        let is_word = |c: char| c.is_alphanumeric() || c == '_' || c == '.';
+        let [before, after] = parts[..] else { return None };
+        let alone = !before.ends_with(is_word) && !after.starts_with(is_word);
+        (plain && alone).then(|| vec![format!("{before}{place}{after}")])
     }
 
     /// Where the object is used between its publication and the end of the statements, it is made in a local and
@@ -283,8 +297,9 @@ impl Creation<'_> {
         }
         let line = publication.in_local(&mut wrap, &publication.uses())?;
         wrap.tails.push((0, format!("with {}:", guard.text)));
-        wrap.tails.extend(self.lines());
+        wrap.tails.extend(self.lines(self.tests_of_place()?.iter()));
         wrap.tails.push((1 + usize::from(self.opens), line));
+        wrap.tails.extend(self.read_again.iter().map(|read| (1, read.clone())));
         let mut edits = vec![sheet.wrap(&wrap)?];
         edits.extend(guard.edits.iter().cloned());
         let title = format!("make it first, then assign it under `{}` unless another was faster", guard.text);

@@ -60,7 +60,11 @@ pub fn copy_of(analysis: &Analysis<'_>, func: FuncId, over: Val) -> Option<Fix> 
     let text = sheet.slice(node.start, node.end);
     let edits = vec![sheet.edit(node.start, node.start, "list("), sheet.edit(node.end, node.end, ")")];
     let title = format!("go through a copy of `{text}`");
-    (!text.contains('\n') && analysis.runtime.snapshots_are_atomic()).then_some(Fix { safety: Safety::Safe, title, edits })
+    (!text.contains('\n') && analysis.runtime.snapshots_are_atomic()).then_some(Fix {
+        safety: Safety::Safe,
+        title,
+        edits,
+    })
 }
 
 fn copied(analysis: &Analysis<'_>, walk: &Access) -> Option<Fix> {

@@ -281,7 +281,12 @@ impl Step<'_> {
         if body.node(self.act.val).start >= bytes.end || self.crosses_loop() || self.is_renewed(bytes.clone()) {
             return None;
         }
-        let reads: Vec<Val> = local::reads(analysis, func, self.slot(), bytes);
+        let mut reads: Vec<Val> = local::reads(analysis, func, self.slot(), bytes.clone());
+        let again = self.tested_again(statement, &reads);
+        reads.retain(|read| !again.iter().any(|bytes| bytes.contains(&body.node(*read).start)));
+        if !reads.contains(&self.act.val) {
+            return None;
+        }
         let name = local::name_for(analysis, func, self.slot(), &["*_now", "*_here"])?;
         let mut edits = Vec::new();
         let line = match self.op(self.condition.at) {
@@ -311,6 +316,20 @@ impl Step<'_> {
             _ => false,
         })?;
         Some(matches!(block.kind, BlockKind::Then(_)))
+    }
+
+    /// Statements inside that test the place anew: they mean the value that is there by then.
+    fn tested_again(&self, statement: usize, reads: &[Val]) -> Vec<std::ops::Range<u32>> {
+        let (outline, body) = (self.sheet.outline, analysis_body(self));
+        let head = |idx: usize| outline.suites[outline.parts[idx][0]].head_end;
+        let tests = |idx: &usize| {
+            let bytes = self.sheet.start(*idx)..head(*idx);
+            reads.iter().any(|read| bytes.contains(&body.node(*read).start))
+        };
+        let found = (0..outline.statements.len()).filter(|idx| {
+            *idx != statement && matches!(outline.statements[*idx].kind, Kind::If | Kind::While) && tests(idx)
+        });
+        found.map(|idx| self.sheet.start(idx)..self.sheet.end(idx)).collect()
     }
 
     /// Can code that runs between the test and the act store a new value itself?

@@ -163,3 +163,49 @@ fn a_tested_key_is_read_once() {
         "import threading\njobs = {'a': print}\ndef work():\n    job = jobs.get('a')\n    if job is None:\n        return\n    job('x')\n    jobs.pop('a', None)\n",
     );
 }
+
+#[test]
+fn whoever_comes_second_leaves_by_the_other_branch() {
+    turns(
+        "unlocked-lazy-init",
+        "import threading\nknown = {}\ndef work(k=1):\n    if k in known:\n        return known[k]\n    else:\n        known[k] = made = []\n        return made\n",
+        "import threading\nknown = {}\n_known_lock = threading.Lock()\ndef work(k=1):\n    if k in known:\n        return known[k]\n    else:\n        with _known_lock:\n            if k in known:\n                return known[k]\n            known[k] = made = []\n            return made\n",
+    );
+}
+
+#[test]
+fn what_is_awaited_is_made_first_and_the_first_one_wins() {
+    let head = "import asyncio\nimport threading\n";
+    let tail = "async def make():\n    await asyncio.sleep(1)\n    return []\ndef work():\n    asyncio.run(get())\n";
+    turns(
+        "await-split-init",
+        &format!(
+            "{head}thing = None\nasync def get():\n    global thing\n    mine = thing\n    if mine is None:\n        mine = await make()\n        thing = mine\n    return mine\n{tail}"
+        ),
+        &format!(
+            "{head}thing = None\n_thing_lock = threading.Lock()\nasync def get():\n    global thing\n    mine = thing\n    if mine is None:\n        mine = await make()\n        with _thing_lock:\n            if thing is None:\n                thing = mine\n            mine = thing\n    return mine\n{tail}"
+        ),
+    );
+}
+
+#[test]
+fn a_lock_that_is_acquired_by_hand_is_not_held_around_it() {
+    let text = "import threading\nlock = threading.Lock()\nn = 0\ndef one():\n    global n\n    with lock:\n        n += 1\ndef two():\n    global n\n    with lock:\n        n -= 1\ndef work():\n    global n\n    n = 0\n    lock.release()\n    one()\n    two()\n";
+    turns("inconsistent-guard", text, text);
+}
+
+#[test]
+fn a_second_test_sees_the_value_of_its_own_time() {
+    let head =
+        "import threading\nclass Link:\n    def __init__(self):\n        self._end = open('a')\n    def stop(self):\n";
+    let tail = "        self._end = None\nlink = Link()\ndef work():\n    link.stop()\n";
+    turns(
+        "nulled-while-used",
+        &format!(
+            "{head}        if self._end:\n            self._end.flush()\n            if self._end:\n                print(1)\n{tail}"
+        ),
+        &format!(
+            "{head}        end = self._end\n        if end:\n            end.flush()\n            if self._end:\n                print(1)\n{tail}"
+        ),
+    );
+}

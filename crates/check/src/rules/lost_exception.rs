@@ -80,7 +80,8 @@ fn job(analysis: &Analysis<'_>, reads: &Reads, func: FuncId, call: Val) -> Optio
     };
     let message = format!("{message}: {what}, and nobody learns of it");
     let finding = Finding::new(&RULE.info, analysis.span(func, call), message);
-    Some(finding.within(analysis.symbol(func)).confidence(confidence))
+    let fix = fix::report_job(analysis, func, call);
+    Some(finding.within(analysis.symbol(func)).confidence(confidence).with_fix(fix))
 }
 
 /// The work that a call hands to a pool or loop.
