@@ -95,7 +95,11 @@ pub(super) fn find(
     for entry in entries {
         if let (Some((caller, call)), Some(class)) = (entry.site, project.class_of(entry.func)) {
             let handed_back = entry.kind == EntryKind::Pool && is_awaited_hand_over(project, types, caller, call);
-            if !matches!(entry.kind, EntryKind::Task | EntryKind::Handler) && !handed_back {
+            // Two tasks of one object, started together or in a loop.
+            let alike = |other: &Entry| other.site == entry.site && project.class_of(other.func) == Some(class);
+            let with_others = entry.multiple || entries.iter().filter(|other| alike(other)).count() > 1;
+            let alone = entry.kind == EntryKind::Handler || entry.kind == EntryKind::Task && !with_others;
+            if !alone && !handed_back {
                 add(class, Reason::HandsOut, project.span(caller, call));
             }
         }

@@ -122,7 +122,8 @@ fn is_part_of_test(body: &crate::body::Body, at: Val, val: Val) -> bool {
 fn goes_back(analysis: &Analysis<'_>, func: FuncId) -> bool {
     let callers = &analysis.contexts.callers[func.0 as usize];
     let private = analysis.project.function(func).name.is_private();
-    private && !callers.is_empty() && callers.iter().all(|site| analysis.is_in_loop(site.caller, site.at))
+    let calls = |site: &crate::contexts::CallSite| !site.as_value && analysis.is_in_loop(site.caller, site.at);
+    private && !callers.is_empty() && callers.iter().all(calls)
 }
 
 fn notify(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val) -> Option<Finding> {
