@@ -20,9 +20,13 @@ impl<'a> Analysis<'a> {
         let file = self.files.get(span.file);
         let line = self.files.start(span).line;
         let own = file.line(line);
-        let alike = move |text: &&str| !text.starts_with('#') && assigned(text).is_some() && assigned(text) == assigned(own);
+        let alike =
+            move |text: &&str| !text.starts_with('#') && assigned(text).is_some() && assigned(text) == assigned(own);
         let above = (1..line).rev().map(|line| file.line(line).trim()).skip_while(alike);
-        own.split_once('#').map(|(_, comment)| comment).into_iter().chain(above.take_while(|text| text.starts_with('#')))
+        own.split_once('#')
+            .map(|(_, comment)| comment)
+            .into_iter()
+            .chain(above.take_while(|text| text.starts_with('#')))
     }
 
     /// Is a value made from a parameter of the function (`self` aside)?

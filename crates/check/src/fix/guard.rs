@@ -252,10 +252,10 @@ fn written(analysis: &Analysis<'_>, access: &Access, lock: Slot) -> Option<Strin
                 _ => false,
             };
             let on_class = class_names(analysis, class).contains(&name);
-            if let Some((base, text)) = base(analysis, access) {
-                if analysis.types.of(func, base).iter().any(|of| has(of, on_class)) {
-                    return Some(format!("{text}.{name}"));
-                }
+            if let Some((base, text)) = base(analysis, access)
+                && analysis.types.of(func, base).iter().any(|of| has(of, on_class))
+            {
+                return Some(format!("{text}.{name}"));
             }
             through_self(analysis, func, class, name)
                 .or_else(|| on_class.then(|| class_text(analysis, func, class, name)).flatten())
@@ -375,18 +375,19 @@ fn in_class(
         return None;
     }
     let code = project.func_id(info.module, project.class(class).body);
-    if !analysis.is_class_attribute(Slot::Attr(class, attribute)) && !has_slots(analysis, class) {
-        if let Some(init) = info.methods.get(&Name::new("__init__")) {
-            let at = first_store(
-                analysis,
-                sheet,
-                *init,
-                |op| matches!(op, Op::StoreAttr { base, name, .. } | Op::Declare { base: Some(base), name } if name == attribute && is_self(analysis, *init, base)),
-            );
-            let at = at.or_else(|| last_of(analysis, sheet, *init))?;
-            let this = analysis.body(*init).locals.first()?;
-            return place_line(analysis, sheet, *init, at, &format!("{this}.{name} = "), lock);
-        }
+    if !analysis.is_class_attribute(Slot::Attr(class, attribute))
+        && !has_slots(analysis, class)
+        && let Some(init) = info.methods.get(&Name::new("__init__"))
+    {
+        let at = first_store(
+            analysis,
+            sheet,
+            *init,
+            |op| matches!(op, Op::StoreAttr { base, name, .. } | Op::Declare { base: Some(base), name } if name == attribute && is_self(analysis, *init, base)),
+        );
+        let at = at.or_else(|| last_of(analysis, sheet, *init))?;
+        let this = analysis.body(*init).locals.first()?;
+        return place_line(analysis, sheet, *init, at, &format!("{this}.{name} = "), lock);
     }
     let at = first_store(
         analysis,

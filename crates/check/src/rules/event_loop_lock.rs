@@ -37,10 +37,9 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             if analysis.is_test(maker.func) || !analysis.is_loop_object(maker) || seen.contains(&key(maker)) {
                 continue;
             }
-            let finding =
-                several_loops(analysis, slot, maker, &loops)
-                    .or_else(|| guards_threads(analysis, slot, maker))
-                    .or_else(|| meant_for_threads(analysis, slot, maker));
+            let finding = several_loops(analysis, slot, maker, &loops)
+                .or_else(|| guards_threads(analysis, slot, maker))
+                .or_else(|| meant_for_threads(analysis, slot, maker));
             if let Some(finding) = finding {
                 seen.insert(key(maker));
                 found.push(finding.with_fix(fix::thread_lock(analysis, slot)));
@@ -74,9 +73,11 @@ fn several_loops(analysis: &Analysis<'_>, slot: Slot, maker: &Maker, loops: &[Lo
     let shared = match slot {
         Slot::Global(..) => true,
         Slot::Attr(class, _) => {
-            analysis.contexts.sharing(class).is_some_and(|sharing| {
-                sharing.is_direct() && sharing.reason != Reason::OwnsLoopLock
-            }) || analysis.is_import_code(maker.func)
+            analysis
+                .contexts
+                .sharing(class)
+                .is_some_and(|sharing| sharing.is_direct() && sharing.reason != Reason::OwnsLoopLock)
+                || analysis.is_import_code(maker.func)
         }
         Slot::Local(..) => false,
     };
@@ -152,9 +153,9 @@ fn meant_for_threads(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Opti
 /// A plain method of an object that everybody finds changes the state: whoever has the object may call it, on any
 /// thread.
 fn from_outside(analysis: &Analysis<'_>, other: &Access) -> bool {
-    let everybody = analysis.sharing(other.place).is_some_and(|sharing| {
-        matches!(sharing.reason, Reason::Global | Reason::ClassAttribute | Reason::Configured)
-    });
+    let everybody = analysis
+        .sharing(other.place)
+        .is_some_and(|sharing| matches!(sharing.reason, Reason::Global | Reason::ClassAttribute | Reason::Configured));
     let function = analysis.project.function(other.func);
     everybody && is_write(other) && !function.is_async && !function.name.is_private() && !function.name.is_special()
 }

@@ -3,10 +3,10 @@
 use facts::{Confidence, Finding, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::turns::{counts, is_unbounded, receives};
 use crate::analysis::Analysis;
 use crate::analysis::failures::methods;
 use crate::analysis::spawned::{Made, Reads, Spawned};
+use crate::analysis::turns::{counts, is_unbounded, receives};
 use crate::body::{BlockId, BlockKind, Body, Op, Val};
 use crate::contexts::EntryKind;
 use crate::project::FuncId;
