@@ -39,9 +39,10 @@ impl Imports {
     #[must_use]
     pub fn is_loaded_elsewhere(&self, cycle: ModuleId) -> bool {
         let in_cycle = |module: ModuleId| self.cycle[module.0 as usize] == cycle;
-        self.edges.iter().enumerate().any(|(idx, targets)| {
-            self.cycle[idx] != cycle && targets.iter().any(|target| in_cycle(*target))
-        })
+        self.edges
+            .iter()
+            .enumerate()
+            .any(|(idx, targets)| self.cycle[idx] != cycle && targets.iter().any(|target| in_cycle(*target)))
     }
 
     /// Is the module part of the cycle?
@@ -85,11 +86,11 @@ impl Analysis<'_> {
 
     /// The modules that an import loads.
     fn loaded(&self, module: ModuleId, import: Import) -> Vec<ModuleId> {
-        let mut found: Vec<ModuleId> = self.project.find_module(module, import.module, import.level).into_iter().collect();
-        if let Symbol::Module(member) = self.project.imported(module, import, 0) {
-            if !found.contains(&member) {
-                found.push(member);
-            }
+        let mut found: Vec<ModuleId> =
+            self.project.find_module(module, import.module, import.level).into_iter().collect();
+        match self.project.imported(module, import, 0) {
+            Symbol::Module(member) if !found.contains(&member) => found.push(member),
+            _ => {}
         }
         found
     }

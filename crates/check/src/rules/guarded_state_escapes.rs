@@ -3,7 +3,7 @@
 use facts::{Action, Finding, Lock, LockSet, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::{Analysis, Escape, Part, Rival, Stretch, is_write};
+use crate::analysis::{Analysis, Escape, Part, Rival, Stretch, Test, is_write};
 use crate::body::{Op, Val};
 use crate::fix;
 use crate::project::FuncId;
@@ -52,8 +52,8 @@ fn escaping(analysis: &Analysis<'_>, func: FuncId, at: Val, value: Val, escape: 
     }
     let lock = guard(analysis, func, escape)?;
     let summary = analysis.summaries.function(func);
-    let yields_under = matches!(analysis.body(func).op(at), Op::Yield(_))
-        && analysis.summaries.locks_at(func, at).holds(lock.place);
+    let yields_under =
+        matches!(analysis.body(func).op(at), Op::Yield(_)) && analysis.summaries.locks_at(func, at).holds(lock.place);
     if summary.entry.holds(lock.place) || yields_under || is_handed_over(analysis, func, escape, at) {
         return None;
     }
@@ -70,8 +70,18 @@ fn escaping(analysis: &Analysis<'_>, func: FuncId, at: Val, value: Val, escape: 
 fn guard(analysis: &Analysis<'_>, func: FuncId, escape: Escape) -> Option<Lock> {
     let here = analysis.summaries.locks_at(func, escape.read);
     let is_public = !analysis.project.function(func).name.is_private();
-    let changes = || analysis.accesses(escape.place).filter(|access| !access.owned && changes_in_place(access, escape.part));
-    let locks = changes().flat_map(|access| analysis.summaries.locks_at(access.func, access.act).iter().collect::<Vec<_>>());
+    let slot = analysis.summaries.slot(escape.place);
+    // What is filled once, before anybody asks, is not changed any more.
+    let once = |access: &Access| {
+        let mut tests = analysis.conditions(access.func, access.act).into_iter();
+        tests.any(|test| test.slot != slot && test.test == Test::Absent)
+    };
+    let changes = || {
+        let all = analysis.accesses(escape.place).filter(|access| !access.owned);
+        all.filter(|access| changes_in_place(access, escape.part) && !once(access))
+    };
+    let locks =
+        changes().flat_map(|access| analysis.summaries.locks_at(access.func, access.act).iter().collect::<Vec<_>>());
     let mut candidates = locks
         .filter(|lock| here.holds(lock.place) || is_public && here.is_empty() && is_of_one(analysis, escape, *lock));
     let lock = candidates.next()?;
@@ -154,7 +164,8 @@ fn finding(
 /// Callers that go through what they get, or hand it on, without the lock.
 fn users(analysis: &Analysis<'_>, func: FuncId, lock: Lock) -> Vec<(FuncId, Val)> {
     let sites = analysis.contexts.callers[func.0 as usize].iter();
-    let sites = sites.filter(|site| !site.as_value && !analysis.summaries.locks_at(site.caller, site.at).holds(lock.place));
+    let sites =
+        sites.filter(|site| !site.as_value && !analysis.summaries.locks_at(site.caller, site.at).holds(lock.place));
     let uses = sites.filter(|site| {
         let body = analysis.body(site.caller);
         let Some(user) = analysis.consumer(site.caller, site.at) else { return false };

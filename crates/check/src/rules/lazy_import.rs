@@ -51,7 +51,8 @@ fn cycles(analysis: &Analysis<'_>, lazy: &[LazyImport], found: &mut Vec<Finding>
             .max_by_key(|(other, confidence)| (*confidence, std::cmp::Reverse(other.func)));
         let Some((other, confidence)) = best else { continue };
         let (name, theirs) = (module_name(analysis, import), module_name(analysis, other));
-        let message = format!("`{name}` is first imported here, while another thread may import `{theirs}` of the same cycle");
+        let message =
+            format!("`{name}` is first imported here, while another thread may import `{theirs}` of the same cycle");
         found.push(
             Finding::new(&RULE.info, analysis.span(import.func, import.at), message)
                 .on(name)

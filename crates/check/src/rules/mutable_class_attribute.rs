@@ -80,7 +80,17 @@ fn containers(analysis: &Analysis<'_>, class: ClassId) -> Vec<Shared> {
 /// Does something make an attribute of each instance out of what stands in the class body?
 fn copies_defaults(analysis: &Analysis<'_>, class: ClassId) -> bool {
     let foreign = analysis.project.external_ancestors(class).any(|base| {
-        let known = ["object", "abc.ABC", "ABC", "Exception", "typing.Generic", "typing.Protocol", "threading.Thread", "dict", "list"];
+        let known = [
+            "object",
+            "abc.ABC",
+            "ABC",
+            "Exception",
+            "typing.Generic",
+            "typing.Protocol",
+            "threading.Thread",
+            "dict",
+            "list",
+        ];
         !known.contains(&base.as_str())
     });
     let mro = &analysis.project.class_info(class).mro;
@@ -137,7 +147,8 @@ fn finding(analysis: &Analysis<'_>, func: FuncId, val: Val, base: Val, home: &Sh
         return None;
     }
     let class = analysis.project.class(home.class).name;
-    let place = if analysis.is_self(func, base) { format!("self.{}", home.name) } else { format!("{class}.{}", home.name) };
+    let place =
+        if analysis.is_self(func, base) { format!("self.{}", home.name) } else { format!("{class}.{}", home.name) };
     let message = format!("`{place}` is one container in the body of `{class}`, changed for all instances");
     let finding = Finding::new(&RULE.info, analysis.span(func, val), message)
         .on(place)
@@ -149,7 +160,8 @@ fn finding(analysis: &Analysis<'_>, func: FuncId, val: Val, base: Val, home: &Sh
 /// Does the code say that the container is meant for all instances: by its name, by a use through the class, by its
 /// kind, or because there is one instance only?
 fn is_on_purpose(analysis: &Analysis<'_>, func: FuncId, val: Val, home: &Shared) -> bool {
-    let words = ["cache", "caches", "cached", "registry", "instances", "pool", "pools", "memo", "known", "registered", "table"];
+    let words =
+        ["cache", "caches", "cached", "registry", "instances", "pool", "pools", "memo", "known", "registered", "table"];
     let name = home.name.as_str();
     let slot = Slot::Attr(analysis.types.owner(analysis.project, home.class, home.name), home.name);
     let through_class = analysis.summaries.places.get(&slot).is_some_and(|place| {
@@ -164,9 +176,10 @@ fn is_on_purpose(analysis: &Analysis<'_>, func: FuncId, val: Val, home: &Shared)
     let is_keyed = home.container == Container::Dict
         && home.name.is_private()
         && matches!(analysis.body(func).op(val), Op::StoreItem { .. });
-    let single = analysis.contexts.sharing(home.class).is_some_and(|sharing| {
-        matches!(sharing.reason, Reason::Global | Reason::ClassAttribute | Reason::Descriptor)
-    });
+    let single = analysis
+        .contexts
+        .sharing(home.class)
+        .is_some_and(|sharing| matches!(sharing.reason, Reason::Global | Reason::ClassAttribute | Reason::Descriptor));
     through_class || is_weak || is_keyed || single || name.split('_').any(|word| words.contains(&word))
 }
 

@@ -136,7 +136,8 @@ fn comes_from_the_lock(analysis: &Analysis<'_>, early: &Access, lock: Lock) -> b
 
 /// Does the class that owns the lock run this method, not an override of it?
 fn is_reached(analysis: &Analysis<'_>, func: FuncId, lock: Lock) -> bool {
-    let (Slot::Attr(owner, _), Some(class)) = (analysis.summaries.slot(lock.place), analysis.project.class_of(func)) else {
+    let (Slot::Attr(owner, _), Some(class)) = (analysis.summaries.slot(lock.place), analysis.project.class_of(func))
+    else {
         return true;
     };
     let inherits = owner != class && analysis.project.class_info(owner).mro.contains(&class);
@@ -149,9 +150,10 @@ fn goes_with(analysis: &Analysis<'_>, one: &Access, two: &Access) -> bool {
     let used = |access: &Access| {
         let Some(user) = analysis.consumer(access.func, access.val) else { return false };
         let tests = matches!(body.op(user), Op::Compare { .. } | Op::Not(_) | Op::Both(..) | Op::Either(..))
-            || body.blocks.iter().any(|block| {
-                matches!(block.kind, BlockKind::Then(test) | BlockKind::Else(test) if test == access.val)
-            });
+            || body
+                .blocks
+                .iter()
+                .any(|block| matches!(block.kind, BlockKind::Then(test) | BlockKind::Else(test) if test == access.val));
         !tests && !matches!(body.op(user), Op::Discard(_))
     };
     let (early, late) = if one.val < two.val { (one, two) } else { (two, one) };
