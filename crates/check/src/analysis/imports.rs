@@ -88,10 +88,9 @@ impl Analysis<'_> {
     fn loaded(&self, module: ModuleId, import: Import) -> Vec<ModuleId> {
         let mut found: Vec<ModuleId> =
             self.project.find_module(module, import.module, import.level).into_iter().collect();
-        if let Symbol::Module(member) = self.project.imported(module, import, 0)
-            && !found.contains(&member)
-        {
-            found.push(member);
+        match self.project.imported(module, import, 0) {
+            Symbol::Module(member) if !found.contains(&member) => found.push(member),
+            _ => {}
         }
         found
     }

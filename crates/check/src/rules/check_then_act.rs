@@ -3,7 +3,7 @@
 use facts::{Action, Finding, PlaceId, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::{Analysis, Condition, Rival, Stretch, Test, is_write, removes};
+use crate::analysis::{Analysis, Condition, Rival, Stretch, Test, removes};
 use crate::body::{BlockKind, Op, Val};
 use crate::fix;
 use crate::project::FuncId;
@@ -173,9 +173,7 @@ fn is_limit(analysis: &Analysis<'_>, act: &Access, condition: &Condition) -> boo
 fn registers(analysis: &Analysis<'_>, access: &Access) -> bool {
     match access.touch {
         Touch::ItemStore => analysis.creation(access).is_some_and(|creation| creation.certain),
-        Touch::Method(name) => {
-            name == "append" && analysis.container(access.place) == Some(Container::List) && !is_write_once(access)
-        }
+        Touch::Method(name) => name == "append" && analysis.container(access.place) == Some(Container::List),
         _ => false,
     }
 }
@@ -227,10 +225,6 @@ fn matters_twice(name: &str) -> bool {
         "spawn",
     ];
     name.trim_start_matches('_').split('_').any(|word| words.contains(&word)) || name.starts_with("add")
-}
-
-fn is_write_once(access: &Access) -> bool {
-    !is_write(access)
 }
 
 fn report(

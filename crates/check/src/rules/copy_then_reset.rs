@@ -8,6 +8,7 @@ use crate::body::{LocalId, Op, Val};
 use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch, mutating};
+use crate::types::Type;
 
 pub(super) static RULE: Rule = Rule {
     info: RuleInfo {
@@ -24,7 +25,9 @@ pub(super) static RULE: Rule = Rule {
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     for place in analysis.places() {
         let resets = analysis.accesses(place).filter(|access| !access.owned && !analysis.is_test(access.func));
-        let resets = resets.filter(|access| is_reset(analysis, access));
+        let in_lock =
+            |func| analysis.project.class_of(func).is_some_and(|class| analysis.is_lock_class(Type::Instance(class)));
+        let resets = resets.filter(|access| is_reset(analysis, access) && !in_lock(access.func));
         let mut all = resets.filter_map(|reset| taken(analysis, reset));
         if let Some(first) = all.next() {
             found.push(

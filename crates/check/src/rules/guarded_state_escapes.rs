@@ -3,7 +3,7 @@
 use facts::{Action, Finding, Lock, LockSet, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::{Analysis, Escape, Part, Rival, Stretch, is_write};
+use crate::analysis::{Analysis, Escape, Part, Rival, Stretch, Test, is_write};
 use crate::body::{Op, Val};
 use crate::fix;
 use crate::project::FuncId;
@@ -70,8 +70,16 @@ fn escaping(analysis: &Analysis<'_>, func: FuncId, at: Val, value: Val, escape: 
 fn guard(analysis: &Analysis<'_>, func: FuncId, escape: Escape) -> Option<Lock> {
     let here = analysis.summaries.locks_at(func, escape.read);
     let is_public = !analysis.project.function(func).name.is_private();
-    let changes =
-        || analysis.accesses(escape.place).filter(|access| !access.owned && changes_in_place(access, escape.part));
+    let slot = analysis.summaries.slot(escape.place);
+    // What is filled once, before anybody asks, is not changed any more.
+    let once = |access: &Access| {
+        let mut tests = analysis.conditions(access.func, access.act).into_iter();
+        tests.any(|test| test.slot != slot && test.test == Test::Absent)
+    };
+    let changes = || {
+        let all = analysis.accesses(escape.place).filter(|access| !access.owned);
+        all.filter(|access| changes_in_place(access, escape.part) && !once(access))
+    };
     let locks =
         changes().flat_map(|access| analysis.summaries.locks_at(access.func, access.act).iter().collect::<Vec<_>>());
     let mut candidates = locks

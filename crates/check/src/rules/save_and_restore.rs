@@ -37,9 +37,8 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     for class in analysis.project.class_ids() {
         for (enter, exit) in [("__enter__", "__exit__"), ("__aenter__", "__aexit__")] {
             let methods = &analysis.project.class_info(class).methods;
-            if let (Some(enter), Some(exit)) = (methods.get(&Name::new(enter)), methods.get(&Name::new(exit)))
-                && !analysis.is_test(*enter)
-            {
+            let pair = methods.get(&Name::new(enter)).zip(methods.get(&Name::new(exit)));
+            if let Some((enter, exit)) = pair.filter(|(enter, _)| !analysis.is_test(**enter)) {
                 found.extend(entered(analysis, *enter, *exit));
                 found.extend(kept_on_self(analysis, class, *enter, *exit));
             }

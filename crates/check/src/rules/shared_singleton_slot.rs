@@ -46,7 +46,7 @@ fn slot(analysis: &Analysis<'_>, class: ClassId, code: FuncId, val: Val, name: N
     methods.sort_unstable();
     let (method, store) =
         methods.into_iter().find_map(|method| Some((method, instance_store(analysis, method, class, name)?)))?;
-    let place = format!("{}.{name}", analysis.project.class(class).name);
+    let place = analysis.text(method, store).to_owned();
     let heir_name = analysis.project.class(heir).name;
     let message =
         format!("`{place}` is one slot for all subclasses, so `{heir_name}` can get an instance of another class");

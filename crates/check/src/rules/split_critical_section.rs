@@ -3,7 +3,7 @@
 use facts::{Action, Finding, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::{Analysis, Rival, Stretch, Test, is_write};
+use crate::analysis::{Analysis, Rival, Stretch, Test, is_write, removes};
 use crate::body::{BlockKind, Op, Val};
 use crate::summary::{Access, Held, Touch, read_within};
 
@@ -58,7 +58,7 @@ fn second_half(analysis: &Analysis<'_>, act: &Access, held: &[Held]) -> Option<F
     let before = held.iter().filter(|first| first.lock.place == second.lock.place && first.end <= second.at.0);
     before.rev().find_map(|first| {
         let link = link(analysis, act, first)?;
-        if link.is_absence && stores_plain(analysis, act) {
+        if link.is_absence && stores_plain(analysis, act) && !is_reset(analysis, act) {
             return None;
         }
         let stretch = Stretch { func: act.func, from: link.read, to: act.act };
@@ -99,6 +99,14 @@ fn stores_plain(analysis: &Analysis<'_>, act: &Access) -> bool {
         }
         _ => false,
     }
+}
+
+/// Does anybody take out again what was stored? Then an old value can come back.
+fn is_reset(analysis: &Analysis<'_>, act: &Access) -> bool {
+    analysis
+        .accesses(act.place)
+        .filter(|access| !access.owned && access.func != act.func)
+        .any(|access| removes(access) || matches!(access.touch, Touch::Delete | Touch::Store(_)))
 }
 
 /// Is anything tested in the second block before the act?
