@@ -46,11 +46,20 @@ pub fn hold_lock(analysis: &Analysis<'_>, access: &Access, stretch: Stretch, wha
 #[must_use]
 pub fn hold_known(analysis: &Analysis<'_>, access: &Access, stretch: Stretch, lock: Lock, what: &str) -> Option<Fix> {
     let sheet = Sheet::of(analysis, analysis.project.file_of(stretch.func))?;
-    let region = Region::of(analysis, sheet, stretch)?;
     let guard = guard::of_lock(analysis, access, lock)?;
-    let fits = (guard.is_async || region.is_short(analysis, sheet))
-        && !region.takes(analysis, sheet, guard.place)
-        && guard::suits(analysis, &guard, access.place);
+    let short = |region: &Region| guard.is_async || region.is_short(analysis, sheet);
+    // What else the function does to the place without the lock goes in as well.
+    let region = Region::of(analysis, sheet, stretch)?;
+    let bare = |other: &&Access| {
+        other.func == access.func && !analysis.summaries.locks_at(other.func, other.act).holds(lock.place)
+    };
+    let all = analysis.accesses(access.place).filter(bare).try_fold(region, |region, other| {
+        let own = Region::of(analysis, sheet, Stretch { func: other.func, from: other.val, to: other.act })?;
+        region.joined(sheet, own)
+    });
+    let region = all.filter(short).unwrap_or(region);
+    let fits =
+        short(&region) && !region.takes(analysis, sheet, guard.place) && guard::suits(analysis, &guard, access.place);
     let edit =
         fits.then(|| sheet.wrap(&Wrap::under(region.first, region.last, head(&guard, &guard.text)))).flatten()?;
     Some(Fix { safety: Safety::Safe, title: title(&guard, what), edits: vec![edit] })
