@@ -14,8 +14,20 @@ const LONG_FUNCTIONS: &[(&str, &str, &str)] = &[];
 const LONG_FILES: &[(&str, &str)] = &[];
 
 /// The stages of `check`, first to last. A module may use its own stage and those before it.
-const STAGES: &[&str] =
-    &["name", "body", "source", "project", "types", "annotations", "contexts", "summary", "analysis", "fix", "rules", "suppress"];
+const STAGES: &[&str] = &[
+    "name",
+    "body",
+    "source",
+    "project",
+    "types",
+    "annotations",
+    "contexts",
+    "summary",
+    "analysis",
+    "fix",
+    "rules",
+    "suppress",
+];
 
 /// Which of our crates a crate may use.
 fn may_use(name: &str) -> &'static [&'static str] {

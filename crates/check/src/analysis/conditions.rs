@@ -228,7 +228,13 @@ impl Analysis<'_> {
                     (Op::Attr { base, name }, []) if matches!(name.as_str(), "empty" | "qsize" | "full") => {
                         let slots = self.types.slots_of(self.project, func, base);
                         let test = Test::Compared;
-                        found.extend(slots.into_iter().map(|slot| Condition { slot, read: base, test, at, through_local }));
+                        found.extend(slots.into_iter().map(|slot| Condition {
+                            slot,
+                            read: base,
+                            test,
+                            at,
+                            through_local,
+                        }));
                     }
                     _ => {}
                 }

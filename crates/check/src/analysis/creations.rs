@@ -36,15 +36,17 @@ impl Analysis<'_> {
     pub fn lazy_store(&self, store: &Access) -> Option<Creation> {
         let body = self.body(store.func);
         let (value, keyed) = match (store.touch, body.op(store.act)) {
-            (Touch::Store(value) | Touch::Update(value), Op::StoreAttr { .. } | Op::StoreGlobal { .. } | Op::StoreCaptured { .. }) => {
-                (stored_value(body.op(store.act)).unwrap_or(value), false)
-            }
+            (
+                Touch::Store(value) | Touch::Update(value),
+                Op::StoreAttr { .. } | Op::StoreGlobal { .. } | Op::StoreCaptured { .. },
+            ) => (stored_value(body.op(store.act)).unwrap_or(value), false),
             (Touch::ItemStore, Op::StoreItem { value, key, .. }) if !self.is_own_key(store.func, key) => (value, true),
             _ => return None,
         };
         let slot = self.summaries.slot(store.place);
         let is_missing = |condition: &Condition| {
-            condition.slot == slot && matches!((condition.test, keyed), (Test::Absent, false) | (Test::LacksKey(_), true))
+            condition.slot == slot
+                && matches!((condition.test, keyed), (Test::Absent, false) | (Test::LacksKey(_), true))
         };
         let conditions = self.conditions(store.func, store.act);
         let (condition, value) = match conditions.into_iter().find(is_missing) {
@@ -64,7 +66,8 @@ impl Analysis<'_> {
             Op::Attr { name, .. } | Op::Global(name) => name,
             _ => return false,
         };
-        matches!(name.as_str(), "get_ident" | "get_native_id" | "getpid" | "getcurrent") || name.as_str().contains("current_")
+        matches!(name.as_str(), "get_ident" | "get_native_id" | "getpid" | "getcurrent")
+            || name.as_str().contains("current_")
     }
 
     /// `x = x or Thing()`
@@ -82,7 +85,10 @@ impl Analysis<'_> {
     pub fn second_matters(&self, func: FuncId, value: Val, keyed: bool) -> Option<bool> {
         let body = self.body(func);
         let value = body.origin(value);
-        if matches!(body.op(value), Op::None | Op::Truth(_) | Op::Scalar | Op::Str(_) | Op::Param(_) | Op::Compare { .. }) {
+        if matches!(
+            body.op(value),
+            Op::None | Op::Truth(_) | Op::Scalar | Op::Str(_) | Op::Param(_) | Op::Compare { .. }
+        ) {
             return None;
         }
         let types = self.types.of(func, value);

@@ -4,9 +4,9 @@ use facts::PlaceId;
 use smallvec::SmallVec;
 
 use super::Analysis;
-use crate::summary::mutating;
 use crate::body::{BlockKind, Display, Op, Val};
 use crate::project::FuncId;
+use crate::summary::mutating;
 use crate::types::{Container, Slot, Type};
 
 /// What is handed out of a container.
@@ -88,9 +88,7 @@ impl Analysis<'_> {
         let args = body.args(args);
         match name.as_str() {
             "iter" | "enumerate" | "reversed" | "zip" => args.first().map(|arg| (arg.value, Part::View)),
-            "filter" | "map" | "itertools.chain" | "itertools.islice" => {
-                args.last().map(|arg| (arg.value, Part::View))
-            }
+            "filter" | "map" | "itertools.chain" | "itertools.islice" => args.last().map(|arg| (arg.value, Part::View)),
             _ => None,
         }
     }

@@ -66,14 +66,11 @@ impl Analysis<'_> {
                 }
             }
         }
-        let is_thread = matches!(
-            self.types.std_of(self.project, Type::Instance(class)),
-            Some(Std::Thread | Std::Timer)
-        );
+        let is_thread =
+            matches!(self.types.std_of(self.project, Type::Instance(class)), Some(Std::Thread | Std::Timer));
         if let (true, Some(run)) = (is_thread, self.project.method(class, Name::new("run"))) {
             let starts = body.vals().filter(|val| {
-                self.method_call(func, *val)
-                    .is_some_and(|(base, name)| name == "start" && self.is_self(func, base))
+                self.method_call(func, *val).is_some_and(|(base, name)| name == "start" && self.is_self(func, base))
             });
             found.extend(starts.map(|at| Handout { at, origin: (func, at), entries: vec![run] }));
         }
@@ -139,9 +136,9 @@ impl Analysis<'_> {
             let module = self.project.class_info(*at).module;
             let code = self.project.func_id(module, self.project.class(*at).body);
             let body = self.body(code);
-            body.vals().any(|val| {
-                matches!(body.op(val), Op::StoreLocal { local, .. } if body.locals[local.0 as usize] == name)
-            })
+            body.vals().any(
+                |val| matches!(body.op(val), Op::StoreLocal { local, .. } if body.locals[local.0 as usize] == name),
+            )
         })
     }
 }

@@ -3,8 +3,8 @@
 
 use facts::{LockKind, PlaceId, Span};
 
-use super::is_explicit;
 use super::Analysis;
+use super::is_explicit;
 use crate::body::{BlockKind, Op, Val};
 use crate::contexts::EntryKind;
 use crate::project::FuncId;

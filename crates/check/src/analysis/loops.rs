@@ -3,14 +3,15 @@
 use rustc_hash::FxHashSet;
 
 use super::{Analysis, is_explicit};
-use crate::body::Op;
+use crate::body::{Op, Val};
 use crate::contexts::EntryKind;
 use crate::project::FuncId;
+use crate::types::Slot;
 
 /// Functions that run on one loop, or on one of several that are alike.
 pub struct Loop {
     /// Where it is started, if that is seen.
-    pub site: Option<(FuncId, crate::body::Val)>,
+    pub site: Option<(FuncId, Val)>,
     /// Do several of them run at once?
     pub multiple: bool,
     /// Is it the loop of the main thread or of a server?
@@ -69,6 +70,25 @@ impl Analysis<'_> {
             .collect();
         if !served.is_empty() {
             found.push(Loop { site: None, multiple: false, main: true, functions: self.on_loop(served) });
+        }
+        found
+    }
+
+    /// Where a primitive of a loop is awaited or entered.
+    #[must_use]
+    pub fn loop_uses(&self, slot: Slot) -> Vec<(FuncId, Val)> {
+        let Some(place) = self.summaries.places.get(&slot) else { return Vec::new() };
+        let mut found = Vec::new();
+        for func in self.functions() {
+            let held = &self.summaries.function(func).held;
+            found.extend(held.iter().filter(|held| held.lock.place == *place).map(|held| (func, held.at)));
+        }
+        for access in self.accesses(*place) {
+            let body = self.body(access.func);
+            let waits = self.summaries.consumer(access.func, access.act);
+            if waits.is_some_and(|user| matches!(body.op(user), Op::Await(_))) {
+                found.push((access.func, access.act));
+            }
         }
         found
     }

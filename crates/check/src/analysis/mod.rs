@@ -6,25 +6,28 @@
 
 mod conditions;
 mod creations;
-mod footprints;
-mod ordering;
-mod walks;
 mod declared;
-pub mod failures;
-pub mod signals;
-pub mod spawned;
 mod escapes;
-mod handouts;
-mod objects;
-mod per_call;
-mod readiness;
-mod saved;
+pub mod failures;
 mod finalizers;
+mod footprints;
+mod handouts;
+mod imports;
 mod lock_order;
 mod locks;
 mod loops;
 mod makers;
+mod objects;
+mod ordering;
+mod per_call;
+mod readiness;
+mod remarks;
+mod saved;
+pub mod signals;
+pub mod spawned;
+pub mod turns;
 mod waiting;
+mod walks;
 mod words;
 
 use facts::{Action, Confidence, Conflict, Files, LockSet, PlaceId, Runtime, Span};
@@ -39,15 +42,16 @@ use crate::types::{Container, Slot, Type, TypeMap};
 
 pub use conditions::{Condition, Test};
 pub use creations::Creation;
-pub use ordering::is_explicit;
 pub use declared::DeclaredGuard;
 pub use escapes::{Escape, Part};
 pub use handouts::Handout;
-pub use objects::Made;
-pub use saved::{State, Swap};
+pub use imports::LazyImport;
 pub use lock_order::{Cycle, Edge, Witness};
-pub use loops::Loop;
 pub use locks::{Reentry, Under};
+pub use loops::Loop;
+pub use objects::Made;
+pub use ordering::is_explicit;
+pub use saved::{State, Swap};
 
 /// What rules read.
 pub struct Analysis<'a> {

@@ -10,7 +10,7 @@ use crate::contexts::{EntryKind, Sharing};
 use crate::name::Name;
 use crate::project::{ClassId, FuncId};
 use crate::summary::{Access, mutating};
-use crate::types::{Container, Slot, Std, Type};
+use crate::types::{Container, Slot, Type};
 
 /// How deep calls on `self` are followed.
 const CALLS_MAX: usize = 3;
@@ -86,10 +86,9 @@ impl<'a> Analysis<'a> {
                 }
                 self.types.of(func, at).iter().find_map(|of| match *of {
                     Type::Container(container) => Some(Made::Container(container)),
-                    Type::Instance(class) => Some(self.types.container_of(self.project, *of).map_or(
-                        Made::Object(class),
-                        Made::Container,
-                    )),
+                    Type::Instance(class) => {
+                        Some(self.types.container_of(self.project, *of).map_or(Made::Object(class), Made::Container))
+                    }
                     Type::Foreign(_) => Some(Made::Foreign),
                     _ => None,
                 })
@@ -331,11 +330,5 @@ impl<'a> Analysis<'a> {
     #[must_use]
     pub fn is_class_attribute(&self, slot: Slot) -> bool {
         super::words::is_class_attribute(self, slot)
-    }
-
-    /// The standard object that a slot holds, if its types agree on one.
-    #[must_use]
-    pub fn std_in(&self, slot: Slot) -> Option<Std> {
-        self.types.slot(slot).iter().find_map(|of| self.types.std_of(self.project, *of))
     }
 }

@@ -28,7 +28,9 @@ impl Analysis<'_> {
                 }
                 match self.contexts.sharing(owner).map(|sharing| sharing.reason) {
                     Some(Reason::HandsOut) => self.enters_object(one, owner) || self.enters_object(two, owner),
-                    Some(Reason::Descriptor) => self.is_descriptor_code(ours.func) && self.is_descriptor_code(other.func),
+                    Some(Reason::Descriptor) => {
+                        self.is_descriptor_code(ours.func) && self.is_descriptor_code(other.func)
+                    }
                     _ => true,
                 }
             }
@@ -88,9 +90,7 @@ impl Analysis<'_> {
             return false;
         }
         let Some(class) = self.project.class_of(*root) else { return false };
-        let related = |a, b| {
-            self.project.class_info(a).mro.contains(&b) || self.project.class_info(b).mro.contains(&a)
-        };
+        let related = |a, b| self.project.class_info(a).mro.contains(&b) || self.project.class_info(b).mro.contains(&a);
         let holder = match self.contexts.sharing(owner).map(|sharing| sharing.reason) {
             Some(Reason::Held(holder)) => Some(holder),
             _ => None,
@@ -104,7 +104,8 @@ impl Analysis<'_> {
             && group.entries.iter().any(|entry| {
                 let class = self.project.method_around(entry.func).and_then(|method| self.project.class_of(method));
                 class.is_some_and(|class| {
-                    self.project.class_info(class).mro.contains(&owner) || self.project.class_info(owner).mro.contains(&class)
+                    self.project.class_info(class).mro.contains(&owner)
+                        || self.project.class_info(owner).mro.contains(&class)
                 })
             })
     }
@@ -142,7 +143,8 @@ impl Analysis<'_> {
         (start.0..before.0).map(Val).any(|val| match body.op(val) {
             Op::Call { func: target, args } if args.len == 0 => match body.op(target) {
                 Op::Attr { base, name } => {
-                    name == "join" && matches!(self.types.std(self.project, func, base), Some(Std::Thread | Std::Timer) | None)
+                    name == "join"
+                        && matches!(self.types.std(self.project, func, base), Some(Std::Thread | Std::Timer) | None)
                 }
                 _ => false,
             },
@@ -160,7 +162,9 @@ impl Analysis<'_> {
         }
         let theirs = self.settled(second.0, second.1);
         ours.iter().any(|(slot, text, holds)| {
-            theirs.iter().any(|(other, other_text, other_holds)| slot == other && text == other_text && holds != other_holds)
+            theirs
+                .iter()
+                .any(|(other, other_text, other_holds)| slot == other && text == other_text && holds != other_holds)
         })
     }
 
@@ -203,7 +207,8 @@ impl Analysis<'_> {
             other.func == access.func
                 && std::mem::discriminant(&other.touch) == std::mem::discriminant(&access.touch)
                 && !self.summaries.locks_at(other.func, other.act).is_empty()
-                && (body.excludes(access.act, other.act) || self.contradict((access.func, access.act), (other.func, other.act)))
+                && (body.excludes(access.act, other.act)
+                    || self.contradict((access.func, access.act), (other.func, other.act)))
         })
     }
 }

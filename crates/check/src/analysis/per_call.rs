@@ -67,7 +67,8 @@ impl Analysis<'_> {
         let origin = body.origin(base);
         let on_param = matches!(body.op(origin), Op::Param(idx) if idx > 0);
         // What is kept belongs to the object, not to one call.
-        let kept = body.vals().any(|val| matches!(body.op(val), Op::StoreAttr { value, .. } if body.origin(value) == origin));
+        let kept =
+            body.vals().any(|val| matches!(body.op(val), Op::StoreAttr { value, .. } if body.origin(value) == origin));
         let registers = ["register", "add", "hook", "callback", "on", "subscribe", "connect", "listen"];
         if !on_param || kept || !name.as_str().split('_').any(|word| registers.contains(&word)) {
             return Vec::new();

@@ -3,9 +3,9 @@
 use facts::PlaceId;
 
 use super::{Analysis, Made};
-use crate::summary::mutating;
 use crate::body::{BlockKind, Op, Val};
 use crate::project::FuncId;
+use crate::summary::mutating;
 use crate::summary::{Access, Touch};
 use crate::types::{Std, Type};
 
@@ -52,9 +52,7 @@ impl Analysis<'_> {
         let body = self.body(func);
         let end = body.block(body.node(from).block).end.min(from.0 + REACH);
         let made = Made::Foreign;
-        (from.0 + 1..end)
-            .map(Val)
-            .find(|at| self.follows(func, from, *at) && self.call_readies(func, *at, place, made))
+        (from.0 + 1..end).map(Val).find(|at| self.follows(func, from, *at) && self.call_readies(func, *at, place, made))
     }
 
     /// Does `at` run whenever `from` has run (loops over something aside), as one piece of work?
@@ -212,7 +210,19 @@ fn says_ready(name: &str) -> bool {
     let word = name.split('_').next().unwrap_or("");
     matches!(
         word,
-        "start" | "open" | "connect" | "init" | "initialize" | "initialise" | "setup" | "load" | "login" | "prepare"
-            | "configure" | "populate" | "bootstrap" | "authenticate"
+        "start"
+            | "open"
+            | "connect"
+            | "init"
+            | "initialize"
+            | "initialise"
+            | "setup"
+            | "load"
+            | "login"
+            | "prepare"
+            | "configure"
+            | "populate"
+            | "bootstrap"
+            | "authenticate"
     ) || name == "set_up"
 }

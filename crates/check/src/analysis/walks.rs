@@ -54,7 +54,8 @@ impl<'a> Analysis<'a> {
         })?;
         let held = self.summaries.region_at(other.func, other.act)?;
         let whole = Stretch { func: other.func, from: Val(held.first), to: Val(held.end.saturating_sub(1)) };
-        let found = self.rival(access.place, whole, Action::Update, |known| known.func == access.func && known.val == access.val)?;
+        let found = self
+            .rival(access.place, whole, Action::Update, |known| known.func == access.func && known.val == access.val)?;
         let _ = (ours, action);
         Some(Rival {
             access: other,

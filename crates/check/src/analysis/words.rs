@@ -16,12 +16,11 @@ pub(super) fn place(analysis: &Analysis<'_>, func: FuncId, val: Val, slot: Slot)
     let body = analysis.body(func);
     if let (Op::Attr { base, name } | Op::StoreAttr { base, name, .. } | Op::DelAttr { base, name }, Slot::Attr(..)) =
         (body.op(val), slot)
+        && let Op::Local(local) = body.op(base)
+        && local.0 == 0
+        && analysis.project.class_of(func).is_some()
     {
-        if let Op::Local(local) = body.op(base) {
-            if local.0 == 0 && analysis.project.class_of(func).is_some() {
-                return format!("{}.{name}", body.locals[0]);
-            }
-        }
+        return format!("{}.{name}", body.locals[0]);
     }
     self::slot(analysis, slot, func)
 }
@@ -114,7 +113,8 @@ impl Analysis<'_> {
             .confidence(rival.confidence)
             .because(evidence);
         let own = self.span(access.func, access.act);
-        let more = self.accesses(access.place).filter(|more| !more.owned && super::is_write(more) && more.act != other.act);
+        let more =
+            self.accesses(access.place).filter(|more| !more.owned && super::is_write(more) && more.act != other.act);
         let mut n_more = 0;
         for more in more {
             let span = self.span(more.func, more.act);
@@ -227,7 +227,9 @@ impl Analysis<'_> {
             Reason::HandsOut => "the object hands its own methods to threads".to_owned(),
             Reason::OwnsThread => "the object owns a thread".to_owned(),
             Reason::OwnsLock => "the object owns a lock, so it is meant for several threads".to_owned(),
-            Reason::HoldsGuarded => "the object holds a container with a lock of its own, so it is meant for several threads".to_owned(),
+            Reason::HoldsGuarded => {
+                "the object holds a container with a lock of its own, so it is meant for several threads".to_owned()
+            }
             Reason::OwnsLoopLock => "the object owns a lock for tasks, so it is meant for several of them".to_owned(),
             Reason::Global => "an instance is stored in a module global".to_owned(),
             Reason::ClassAttribute => "an instance is stored in a class attribute".to_owned(),

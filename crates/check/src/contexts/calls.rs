@@ -127,10 +127,10 @@ fn function_values(project: &Project, types: &TypeMap, func: FuncId, value: Val)
 fn properties(project: &Project, types: &TypeMap, func: FuncId, base: Val, name: Name) -> SmallVec<[Callee; 2]> {
     let mut found = SmallVec::new();
     for of in types.of(func, base) {
-        if let Type::Instance(class) = of {
-            if let Some(method) = project.method(*class, name).filter(|method| types.flags(*method).is_property) {
-                found.push(Callee { func: method, guessed: false, bound: true });
-            }
+        if let Type::Instance(class) = of
+            && let Some(method) = project.method(*class, name).filter(|method| types.flags(*method).is_property)
+        {
+            found.push(Callee { func: method, guessed: false, bound: true });
         }
     }
     found

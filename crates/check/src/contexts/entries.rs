@@ -92,12 +92,17 @@ fn imported(project: &Project) -> Vec<bool> {
 fn is_loop_object(project: &Project, types: &TypeMap, func: FuncId) -> bool {
     let Some(class) = project.class_of(func) else { return false };
     let mro = &project.class_info(class).mro;
-    let coroutines = mro.iter().any(|at| project.class_info(*at).methods.values().any(|method| project.function(*method).is_async))
-        || project.external_ancestors(class).any(|base| base.as_str().starts_with("asyncio."));
-    let threaded = |slot: &Slot| types.slot(*slot).iter().any(|of| {
-        let std = types.std_of(project, *of);
-        std.is_some_and(|std| std.is_thread_lock() || matches!(std, Std::Thread | Std::Timer | Std::Executor | Std::Queue))
-    });
+    let coroutines =
+        mro.iter().any(|at| project.class_info(*at).methods.values().any(|method| project.function(*method).is_async))
+            || project.external_ancestors(class).any(|base| base.as_str().starts_with("asyncio."));
+    let threaded = |slot: &Slot| {
+        types.slot(*slot).iter().any(|of| {
+            let std = types.std_of(project, *of);
+            std.is_some_and(|std| {
+                std.is_thread_lock() || matches!(std, Std::Thread | Std::Timer | Std::Executor | Std::Queue)
+            })
+        })
+    };
     coroutines && !types.attributes_of(project, class).iter().any(threaded)
 }
 
@@ -322,7 +327,12 @@ fn spawned(project: &Project, types: &TypeMap, func: FuncId, found: &mut Vec<Ent
                 if let Type::Function(callee) | Type::Method(callee) = of {
                     // A coroutine function that is handed on is run by a loop, sooner or later.
                     if makes_coroutine(project, func, *callee) {
-                        found.push(Entry { kind: EntryKind::Task, func: *callee, site: Some((func, call)), multiple: false });
+                        found.push(Entry {
+                            kind: EntryKind::Task,
+                            func: *callee,
+                            site: Some((func, call)),
+                            multiple: false,
+                        });
                     }
                 }
             }

@@ -95,7 +95,11 @@ pub(super) fn find(
     for entry in entries {
         if let (Some((caller, call)), Some(class)) = (entry.site, project.class_of(entry.func)) {
             let handed_back = entry.kind == EntryKind::Pool && is_awaited_hand_over(project, types, caller, call);
-            if !matches!(entry.kind, EntryKind::Task | EntryKind::Handler) && !handed_back {
+            // Two tasks of one object, started together or in a loop.
+            let alike = |other: &Entry| other.site == entry.site && project.class_of(other.func) == Some(class);
+            let with_others = entry.multiple || entries.iter().filter(|other| alike(other)).count() > 1;
+            let alone = entry.kind == EntryKind::Handler || entry.kind == EntryKind::Task && !with_others;
+            if !alone && !handed_back {
                 add(class, Reason::HandsOut, project.span(caller, call));
             }
         }
@@ -170,7 +174,12 @@ impl Sites {
 }
 
 /// The value, if a node stores it into a global, a class attribute or a container that is one.
-fn stored_globally(project: &Project, types: &TypeMap, func: FuncId, val: crate::body::Val) -> Option<crate::body::Val> {
+fn stored_globally(
+    project: &Project,
+    types: &TypeMap,
+    func: FuncId,
+    val: crate::body::Val,
+) -> Option<crate::body::Val> {
     let body = &project.function(func).body;
     match body.op(val) {
         Op::StoreGlobal { value, .. } => Some(value),
@@ -188,7 +197,10 @@ fn stored_globally(project: &Project, types: &TypeMap, func: FuncId, val: crate:
 fn is_awaited_hand_over(project: &Project, types: &TypeMap, func: FuncId, call: crate::body::Val) -> bool {
     let body = &project.function(func).body;
     let by_name = types.external_callee(project, func, call).is_some_and(|name| {
-        matches!(name.as_str().rsplit('.').next(), Some("to_thread" | "sync_to_async" | "run_in_threadpool" | "run_sync"))
+        matches!(
+            name.as_str().rsplit('.').next(),
+            Some("to_thread" | "sync_to_async" | "run_in_threadpool" | "run_sync")
+        )
     });
     let by_method = match body.op(call) {
         Op::Call { func: target, .. } => matches!(body.op(target), Op::Attr { name, .. } if name == "run_in_executor"),
@@ -346,14 +358,18 @@ fn hold(project: &Project, types: &TypeMap, sites: &Sites, found: &mut FxHashMap
         let mut fresh = Vec::new();
         for (class, slot) in &slots {
             let Some(holder) = found.get(class).copied() else { continue };
-            if matches!(holder.reason, Reason::OwnsLoopLock | Reason::Descriptor | Reason::HandsOut | Reason::HoldsGuarded) {
+            if matches!(
+                holder.reason,
+                Reason::OwnsLoopLock | Reason::Descriptor | Reason::HandsOut | Reason::HoldsGuarded
+            ) {
                 continue;
             }
             for of in types.slot(*slot).iter().chain(types.elements(*slot)) {
-                if let Type::Instance(held) = of {
-                    if !found.contains_key(held) && sites.total(*held) <= SITES_MAX {
-                        fresh.push((*held, Sharing { reason: Reason::Held(*class), span: holder.span }));
-                    }
+                if let Type::Instance(held) = of
+                    && !found.contains_key(held)
+                    && sites.total(*held) <= SITES_MAX
+                {
+                    fresh.push((*held, Sharing { reason: Reason::Held(*class), span: holder.span }));
                 }
             }
         }

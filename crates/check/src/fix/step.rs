@@ -17,7 +17,7 @@ pub fn one_step(analysis: &Analysis<'_>, act: &Access, condition: &Condition, st
     let atomic = analysis.runtime.container_steps_are_atomic();
     let sheet = Sheet::of(analysis, analysis.project.file_of(act.func))?;
     let step = Step { analysis, sheet, act, condition };
-    let short = || atomic.then(|| step.alone().or_else(|| step.got()).or_else(|| step.taken_from_queue())).flatten();
+    let short = || atomic.then(|| step.alone().or_else(|| step.got()).or_else(|| step.take_from_queue())).flatten();
     let held = || hold::hold_lock(analysis, act, stretch, "the test and what follows");
     short().or_else(held).or_else(|| atomic.then(|| step.removed()).flatten())
 }
@@ -220,7 +220,7 @@ impl Step<'_> {
     }
 
     /// `if jobs.empty(): break`, `job = jobs.get()` -> `try: job = jobs.get_nowait()`, `except queue.Empty: break`
-    fn taken_from_queue(&self) -> Option<Fix> {
+    fn take_from_queue(&self) -> Option<Fix> {
         let (analysis, sheet, outline) = (self.analysis, self.sheet, self.sheet.outline);
         let is_queue = |of: &Type| analysis.types.std_of(analysis.project, *of) == Some(Std::Queue);
         if !analysis.types_of(self.act.place).iter().any(is_queue) {

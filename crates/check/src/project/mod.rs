@@ -32,8 +32,6 @@ pub struct ClassId(pub u32);
 pub struct GlobalStore {
     /// Where.
     pub func: FuncId,
-    /// The `StoreGlobal` node.
-    pub store: Val,
     /// What is stored.
     pub value: Val,
 }
@@ -68,7 +66,6 @@ pub struct Project {
     packages: Vec<bool>,
     paths: Vec<Vec<Name>>,
     by_suffix: FxHashMap<Name, Vec<ModuleId>>,
-    package_dirs: rustc_hash::FxHashSet<Vec<Name>>,
     func_base: Vec<u32>,
     func_module: Vec<ModuleId>,
     class_base: Vec<u32>,
@@ -104,7 +101,7 @@ impl Project {
         let paths: Vec<Vec<Name>> = modules.iter().map(|module| path_parts(&files.get(module.file).path)).collect();
         let packages: Vec<bool> = modules.iter().map(|module| is_init(&files.get(module.file).path)).collect();
         let is_test = modules.iter().map(|module| is_test(&files.get(module.file).path)).collect();
-        let package_dirs =
+        let package_dirs: rustc_hash::FxHashSet<Vec<Name>> =
             paths.iter().zip(&packages).filter(|(_, init)| **init).map(|(path, _)| path.clone()).collect();
         let mut by_suffix: FxHashMap<Name, Vec<ModuleId>> = FxHashMap::default();
         let mut names = Vec::new();
@@ -128,7 +125,6 @@ impl Project {
             packages,
             paths,
             by_suffix,
-            package_dirs,
             func_base,
             func_module,
             class_base,
@@ -145,7 +141,7 @@ impl Project {
             let stores: Vec<_> = body
                 .vals()
                 .filter_map(|val| match body.op(val) {
-                    Op::StoreGlobal { name, value, .. } => Some((name, GlobalStore { func: id, store: val, value })),
+                    Op::StoreGlobal { name, value, .. } => Some((name, GlobalStore { func: id, value })),
                     _ => None,
                 })
                 .collect();

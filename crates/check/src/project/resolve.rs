@@ -1,7 +1,7 @@
 //! What a name stands for: through imports, re-exports and attributes of modules.
 
 use super::{ClassId, FuncId, ModuleId, Project, join};
-use crate::body::{FunctionKind, Import, Op, Val};
+use crate::body::{Import, Op, Val};
 use crate::name::Name;
 
 /// How many re-exports are followed.
@@ -52,9 +52,7 @@ fn is_external(symbol: Symbol) -> bool {
 
 fn is_factual(symbol: Symbol) -> bool {
     match symbol {
-        Symbol::External(dotted) => {
-            dotted.as_str().split_once('.').is_some_and(|(top, _)| FACTUAL.contains(&top))
-        }
+        Symbol::External(dotted) => dotted.as_str().split_once('.').is_some_and(|(top, _)| FACTUAL.contains(&top)),
         _ => false,
     }
 }
@@ -245,13 +243,5 @@ impl Project {
             }
             Symbol::Function(_) | Symbol::Global(..) => None,
         }
-    }
-
-    /// Is a function defined at the top of its module?
-    #[must_use]
-    pub fn is_top_level(&self, func: FuncId) -> bool {
-        let function = self.function(func);
-        let parent = self.function(self.sibling(func, function.parent));
-        function.kind == FunctionKind::Def && parent.kind == FunctionKind::Module
     }
 }

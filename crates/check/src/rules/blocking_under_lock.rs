@@ -96,10 +96,23 @@ fn waits(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect, wait: Wait
 }
 
 /// A pause whose length is written down; of others it is not known whether they are long.
+/// A module constant that is a number.
+fn is_number(analysis: &Analysis<'_>, func: FuncId, name: crate::name::Name) -> bool {
+    let module = analysis.project.module_of(func);
+    match analysis.project.globals[module.0 as usize].get(&name).map(Vec::as_slice) {
+        Some([store]) => matches!(analysis.body(store.func).op(store.value), Op::Scalar),
+        _ => false,
+    }
+}
+
 fn is_literal(analysis: &Analysis<'_>, func: FuncId, call: Val) -> bool {
     let body = analysis.body(func);
     match body.op(call) {
-        Op::Call { args, .. } => body.args(args).first().is_some_and(|arg| matches!(body.op(arg.value), Op::Scalar)),
+        Op::Call { args, .. } => body.args(args).first().is_some_and(|arg| match body.op(arg.value) {
+            Op::Scalar => true,
+            Op::Global(name) => is_number(analysis, func, name),
+            _ => false,
+        }),
         _ => false,
     }
 }

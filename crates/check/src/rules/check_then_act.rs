@@ -82,7 +82,8 @@ fn hazard<'a>(
             Some((rival, "both go on: the limit is exceeded"))
         }
         Test::Absent if starts_something(analysis, act, condition) => {
-            let rival = rival(Action::Update, &|other| matches!(other.touch, Touch::Store(_)) && is_constant(analysis, other))?;
+            let rival =
+                rival(Action::Update, &|other| matches!(other.touch, Touch::Store(_)) && is_constant(analysis, other))?;
             Some((rival, "both find the flag unset, and what should happen once happens twice"))
         }
         Test::LacksKey(_) if registers(analysis, act) => {
@@ -123,7 +124,8 @@ fn needs_item(analysis: &Analysis<'_>, act: &Access, condition: &Condition) -> b
         }
         (Touch::Method(name), Op::Call { args, .. }) => {
             let bare = body.args(args).is_empty();
-            matches!(name.as_str(), "popleft" | "popitem") || name == "pop" && (bare || matches!(analysis.container(act.place), Some(Container::List)))
+            matches!(name.as_str(), "popleft" | "popitem")
+                || name == "pop" && (bare || matches!(analysis.container(act.place), Some(Container::List)))
         }
         _ => false,
     }
@@ -150,7 +152,8 @@ fn waits_on_queue(analysis: &Analysis<'_>, access: &Access) -> bool {
 fn adds(analysis: &Analysis<'_>, access: &Access) -> bool {
     match access.touch {
         Touch::Method(name) => {
-            matches!(name.as_str(), "append" | "appendleft" | "add" | "insert") && analysis.container(access.place).is_some()
+            matches!(name.as_str(), "append" | "appendleft" | "add" | "insert")
+                && analysis.container(access.place).is_some()
         }
         Touch::ItemStore => true,
         Touch::Update(_) => analysis.container(access.place).is_none(),
@@ -170,7 +173,9 @@ fn is_limit(analysis: &Analysis<'_>, act: &Access, condition: &Condition) -> boo
 fn registers(analysis: &Analysis<'_>, access: &Access) -> bool {
     match access.touch {
         Touch::ItemStore => analysis.creation(access).is_some_and(|creation| creation.certain),
-        Touch::Method(name) => name == "append" && analysis.container(access.place) == Some(Container::List) && !is_write_once(access),
+        Touch::Method(name) => {
+            name == "append" && analysis.container(access.place) == Some(Container::List) && !is_write_once(access)
+        }
         _ => false,
     }
 }
@@ -207,7 +212,20 @@ fn is_constant(analysis: &Analysis<'_>, access: &Access) -> bool {
 
 /// Does a call with this name do something that must not be done twice?
 fn matters_twice(name: &str) -> bool {
-    let words = ["start", "submit", "create", "register", "connect", "open", "install", "setup", "init", "initialize", "load", "spawn"];
+    let words = [
+        "start",
+        "submit",
+        "create",
+        "register",
+        "connect",
+        "open",
+        "install",
+        "setup",
+        "init",
+        "initialize",
+        "load",
+        "spawn",
+    ];
     name.trim_start_matches('_').split('_').any(|word| words.contains(&word)) || name.starts_with("add")
 }
 

@@ -71,12 +71,8 @@ fn wait(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val) -> Option<Fin
     let is_loop = |block: &Block| matches!(block.kind, BlockKind::Loop(_));
     let inside = body.enclosing(at).any(|(_, block)| is_loop(block) && block.first >= since);
     let outside = body.enclosing(at).any(|(_, block)| is_loop(block) && block.first < since);
-    let tested = body.enclosing(at).any(|(_, block)| match block.kind {
-        BlockKind::Then(test) | BlockKind::Else(test) => test.0 >= since,
-        _ => false,
-    });
     let timed = matches!(body.op(at), Op::Call { args, .. } if args.len > 0);
-    if inside || outside && (tested || timed) || goes_back(analysis, func) || is_tested_after(analysis, func, at) {
+    if inside || outside && timed || goes_back(analysis, func) || is_tested_after(analysis, func, at) {
         return None;
     }
     let shown = analysis.condition_name(func, base);
@@ -126,7 +122,8 @@ fn is_part_of_test(body: &crate::body::Body, at: Val, val: Val) -> bool {
 fn goes_back(analysis: &Analysis<'_>, func: FuncId) -> bool {
     let callers = &analysis.contexts.callers[func.0 as usize];
     let private = analysis.project.function(func).name.is_private();
-    private && !callers.is_empty() && callers.iter().all(|site| analysis.is_in_loop(site.caller, site.at))
+    let calls = |site: &crate::contexts::CallSite| !site.as_value && analysis.is_in_loop(site.caller, site.at);
+    private && !callers.is_empty() && callers.iter().all(calls)
 }
 
 fn notify(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val) -> Option<Finding> {

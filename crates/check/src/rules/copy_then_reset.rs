@@ -27,7 +27,9 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
         let resets = resets.filter(|access| is_reset(analysis, access));
         let mut all = resets.filter_map(|reset| taken(analysis, reset));
         if let Some(first) = all.next() {
-            found.push(all.fold(first, |first, other| first.also(other.span, "taken and emptied in two steps here too")));
+            found.push(
+                all.fold(first, |first, other| first.also(other.span, "taken and emptied in two steps here too")),
+            );
         }
     }
 }
@@ -75,7 +77,9 @@ fn adds(analysis: &Analysis<'_>, access: &Access, reset: &Access) -> bool {
     match access.touch {
         Touch::Update(_) | Touch::ItemUpdate => access.func != reset.func,
         Touch::ItemStore => access.act != reset.act,
-        Touch::ItemLoad => matches!(reset.touch, Touch::ItemStore) && analysis.is_changed_in_place(access.func, access.act),
+        Touch::ItemLoad => {
+            matches!(reset.touch, Touch::ItemStore) && analysis.is_changed_in_place(access.func, access.act)
+        }
         Touch::Method(name) => mutating(name.as_str()) && !removes(access),
         _ => false,
     }
@@ -84,7 +88,8 @@ fn adds(analysis: &Analysis<'_>, access: &Access, reset: &Access) -> bool {
 /// What ends an object may lose what comes too late.
 fn is_farewell(analysis: &Analysis<'_>, func: FuncId) -> bool {
     let name = analysis.project.function(func).name.as_str();
-    let words = ["stop", "close", "shutdown", "terminate", "dispose", "cleanup", "teardown", "exit", "del", "clear", "reset"];
+    let words =
+        ["stop", "close", "shutdown", "terminate", "dispose", "cleanup", "teardown", "exit", "del", "clear", "reset"];
     name.split('_').any(|word| words.contains(&word))
 }
 
@@ -151,13 +156,7 @@ fn is_replaced(analysis: &Analysis<'_>, take: &Access, reset: &Access) -> bool {
     })
 }
 
-fn finding(
-    analysis: &Analysis<'_>,
-    take: &Access,
-    reset: &Access,
-    stretch: Stretch,
-    rival: &Rival<'_>,
-) -> Finding {
+fn finding(analysis: &Analysis<'_>, take: &Access, reset: &Access, stretch: Stretch, rival: &Rival<'_>) -> Finding {
     let name = analysis.place_name(reset);
     let repeats = rival.access.func == reset.func && rival.access.act == reset.act;
     let order = vec![

@@ -5,7 +5,7 @@ use rustc_hash::FxHashSet;
 
 use super::Rule;
 use crate::analysis::{Analysis, Loop, action_of, is_write};
-use crate::body::{Op, Val};
+use crate::body::Val;
 use crate::contexts::{EntryKind, Reason};
 use crate::fix;
 use crate::project::FuncId;
@@ -37,8 +37,9 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             if analysis.is_test(maker.func) || !analysis.is_loop_object(maker) || seen.contains(&key(maker)) {
                 continue;
             }
-            let finding =
-                several_loops(analysis, slot, maker, &loops).or_else(|| guards_threads(analysis, slot, maker));
+            let finding = several_loops(analysis, slot, maker, &loops)
+                .or_else(|| guards_threads(analysis, slot, maker))
+                .or_else(|| meant_for_threads(analysis, slot, maker));
             if let Some(finding) = finding {
                 seen.insert(key(maker));
                 found.push(finding.with_fix(fix::thread_lock(analysis, slot)));
@@ -67,39 +68,23 @@ fn finding(analysis: &Analysis<'_>, maker: &Maker, message: String, place: Strin
         .within(analysis.symbol(maker.func))
 }
 
-/// Where the primitive is awaited or entered.
-fn uses(analysis: &Analysis<'_>, slot: Slot) -> Vec<(FuncId, Val)> {
-    let Some(place) = analysis.summaries.places.get(&slot) else { return Vec::new() };
-    let mut found = Vec::new();
-    for func in analysis.functions() {
-        let held = &analysis.summaries.function(func).held;
-        found.extend(held.iter().filter(|held| held.lock.place == *place).map(|held| (func, held.at)));
-    }
-    for access in analysis.accesses(*place) {
-        let body = analysis.body(access.func);
-        let waits = analysis.summaries.consumer(access.func, access.act);
-        if waits.is_some_and(|user| matches!(body.op(user), Op::Await(_))) {
-            found.push((access.func, access.act));
-        }
-    }
-    found
-}
-
 /// Used on two loops: several threads run one each, or the main thread and another do.
 fn several_loops(analysis: &Analysis<'_>, slot: Slot, maker: &Maker, loops: &[Loop]) -> Option<Finding> {
     let shared = match slot {
         Slot::Global(..) => true,
         Slot::Attr(class, _) => {
-            analysis.contexts.sharing(class).is_some_and(|sharing| {
-                matches!(sharing.reason, Reason::Global | Reason::ClassAttribute | Reason::Configured)
-            }) || analysis.is_import_code(maker.func)
+            analysis
+                .contexts
+                .sharing(class)
+                .is_some_and(|sharing| sharing.is_direct() && sharing.reason != Reason::OwnsLoopLock)
+                || analysis.is_import_code(maker.func)
         }
         Slot::Local(..) => false,
     };
     if !shared {
         return None;
     }
-    let (func, at) = uses(analysis, slot).into_iter().find(|(func, _)| {
+    let (func, at) = analysis.loop_uses(slot).into_iter().find(|(func, _)| {
         let on: Vec<&Loop> = loops.iter().filter(|each| each.runs(*func)).collect();
         on.iter().any(|each| each.multiple) || on.len() > 1 && on.iter().any(|each| !each.main)
     })?;
@@ -134,9 +119,11 @@ fn guards_threads(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<
                     && !holds(analysis, other, lock)
                     && (is_write(access) || is_write(other))
                     && conflict(analysis, access, other)
-                    && off_loop(analysis, other.func, lock).is_some()
+                    && (off_loop(analysis, other.func, lock).is_some() || from_outside(analysis, other))
             });
             let Some(other) = other else { continue };
+            let seen = off_loop(analysis, other.func, lock).is_some();
+            let confidence = if seen { Confidence::High } else { Confidence::Medium };
             let name = name(analysis, slot, maker);
             let state = analysis.place_name(access);
             let message = format!("`{name}` guards `{state}` among the tasks of one loop, but a thread reaches it too");
@@ -144,11 +131,33 @@ fn guards_threads(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<
                 finding(analysis, maker, message, name)
                     .also(analysis.span(access.func, access.act), format!("`{state}` is used under it here"))
                     .also(analysis.span(other.func, other.act), "and here by a thread, which it does not keep out")
-                    .confidence(Confidence::High),
+                    .confidence(confidence),
             );
         }
     }
     None
+}
+
+/// A lock for tasks whose own comment says that it is for threads.
+fn meant_for_threads(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Finding> {
+    let std = analysis.types.std(analysis.project, maker.func, maker.call)?;
+    let span = analysis.span(maker.func, maker.store);
+    if !std.is_loop_lock() || !analysis.remarks(span).any(|text| text.to_ascii_lowercase().contains("thread")) {
+        return None;
+    }
+    let name = name(analysis, slot, maker);
+    let message = format!("`{name}` is meant for threads, its comment says, but it excludes tasks of one loop only");
+    Some(finding(analysis, maker, message, name))
+}
+
+/// A plain method of an object that everybody finds changes the state: whoever has the object may call it, on any
+/// thread.
+fn from_outside(analysis: &Analysis<'_>, other: &Access) -> bool {
+    let everybody = analysis
+        .sharing(other.place)
+        .is_some_and(|sharing| matches!(sharing.reason, Reason::Global | Reason::ClassAttribute | Reason::Configured));
+    let function = analysis.project.function(other.func);
+    everybody && is_write(other) && !function.is_async && !function.name.is_private() && !function.name.is_special()
 }
 
 fn holds(analysis: &Analysis<'_>, access: &Access, lock: PlaceId) -> bool {

@@ -8,6 +8,7 @@ use crate::body::{Op, Val};
 use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
+use crate::types::Slot;
 
 pub(super) static RULE: Rule = Rule {
     info: RuleInfo {
@@ -51,8 +52,8 @@ fn escaping(analysis: &Analysis<'_>, func: FuncId, at: Val, value: Val, escape: 
     }
     let lock = guard(analysis, func, escape)?;
     let summary = analysis.summaries.function(func);
-    let yields_under = matches!(analysis.body(func).op(at), Op::Yield(_))
-        && analysis.summaries.locks_at(func, at).holds(lock.place);
+    let yields_under =
+        matches!(analysis.body(func).op(at), Op::Yield(_)) && analysis.summaries.locks_at(func, at).holds(lock.place);
     if summary.entry.holds(lock.place) || yields_under || is_handed_over(analysis, func, escape, at) {
         return None;
     }
@@ -69,12 +70,28 @@ fn escaping(analysis: &Analysis<'_>, func: FuncId, at: Val, value: Val, escape: 
 fn guard(analysis: &Analysis<'_>, func: FuncId, escape: Escape) -> Option<Lock> {
     let here = analysis.summaries.locks_at(func, escape.read);
     let is_public = !analysis.project.function(func).name.is_private();
-    let changes = || analysis.accesses(escape.place).filter(|access| !access.owned && changes_in_place(access, escape.part));
-    let locks = changes().flat_map(|access| analysis.summaries.locks_at(access.func, access.act).iter().collect::<Vec<_>>());
-    let mut candidates = locks.filter(|lock| here.holds(lock.place) || is_public && here.is_empty());
+    let changes =
+        || analysis.accesses(escape.place).filter(|access| !access.owned && changes_in_place(access, escape.part));
+    let locks =
+        changes().flat_map(|access| analysis.summaries.locks_at(access.func, access.act).iter().collect::<Vec<_>>());
+    let mut candidates = locks
+        .filter(|lock| here.holds(lock.place) || is_public && here.is_empty() && is_of_one(analysis, escape, *lock));
     let lock = candidates.next()?;
-    // Without a lock here, that of all who change it.
-    (here.holds(lock.place) || changes().all(|access| holds(analysis, access, lock))).then_some(lock)
+    // Without a lock here, that of those who change it.
+    let (with, all) = (changes().filter(|access| holds(analysis, access, lock)).count(), changes().count());
+    (here.holds(lock.place) || with * 2 >= all).then_some(lock)
+}
+
+/// Do the place and the lock belong to one class or module? Others may hold a lock by chance.
+fn is_of_one(analysis: &Analysis<'_>, escape: Escape, lock: Lock) -> bool {
+    match (analysis.summaries.slot(escape.place), analysis.summaries.slot(lock.place)) {
+        (Slot::Attr(one, _), Slot::Attr(two, _)) => {
+            let mro = |class| &analysis.project.class_info(class).mro;
+            mro(one).contains(&two) || mro(two).contains(&one)
+        }
+        (Slot::Global(one, _), Slot::Global(two, _)) => one == two,
+        _ => false,
+    }
 }
 
 fn holds(analysis: &Analysis<'_>, access: &Access, lock: Lock) -> bool {
@@ -139,7 +156,8 @@ fn finding(
 /// Callers that go through what they get, or hand it on, without the lock.
 fn users(analysis: &Analysis<'_>, func: FuncId, lock: Lock) -> Vec<(FuncId, Val)> {
     let sites = analysis.contexts.callers[func.0 as usize].iter();
-    let sites = sites.filter(|site| !site.as_value && !analysis.summaries.locks_at(site.caller, site.at).holds(lock.place));
+    let sites =
+        sites.filter(|site| !site.as_value && !analysis.summaries.locks_at(site.caller, site.at).holds(lock.place));
     let uses = sites.filter(|site| {
         let body = analysis.body(site.caller);
         let Some(user) = analysis.consumer(site.caller, site.at) else { return false };

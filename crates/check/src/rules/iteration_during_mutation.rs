@@ -53,13 +53,17 @@ fn viewed(analysis: &Analysis<'_>, func: FuncId, over: Val) -> Val {
 /// `for name in sys.modules`: any thread may import something for the first time.
 fn modules_finding(analysis: &Analysis<'_>, func: FuncId, over: Val) -> Option<Finding> {
     let of = viewed(analysis, func, over);
-    let modules = analysis.types.of(func, of).iter().any(|of| matches!(of, Type::External(name) if *name == "sys.modules"));
-    let reached = analysis.contexts.groups_of(func).any(|group| analysis.contexts.groups[group].kind != EntryKind::Main);
-    let message = "`sys.modules` is iterated, and any thread that imports something for the first time changes its size";
+    let modules =
+        analysis.types.of(func, of).iter().any(|of| matches!(of, Type::External(name) if *name == "sys.modules"));
+    let reached =
+        analysis.contexts.groups_of(func).any(|group| analysis.contexts.groups[group].kind != EntryKind::Main);
+    let message =
+        "`sys.modules` is iterated, and any thread that imports something for the first time changes its size";
     (modules && reached).then(|| {
-        Finding::new(&RULE.info, analysis.span(func, over), message).on("sys.modules").within(analysis.symbol(func)).with_fix(
-            fix::copy_of(analysis, func, over),
-        )
+        Finding::new(&RULE.info, analysis.span(func, over), message)
+            .on("sys.modules")
+            .within(analysis.symbol(func))
+            .with_fix(fix::copy_of(analysis, func, over))
     })
 }
 

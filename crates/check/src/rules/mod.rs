@@ -17,6 +17,7 @@ mod fork_with_threads;
 mod guarded_state_escapes;
 mod inconsistent_guard;
 mod iteration_during_mutation;
+mod lazy_import;
 mod lock_across_await;
 mod lock_order_inversion;
 mod loop_touched_from_thread;
@@ -58,6 +59,7 @@ pub static RULES: &[&Rule] = &[
     &shared_singleton_slot::RULE,
     &await_split_init::RULE,
     &start_in_constructor::RULE,
+    &lazy_import::RULE,
     &unlocked_increment::RULE,
     &check_then_act::RULE,
     &nulled_while_used::RULE,
@@ -163,8 +165,8 @@ pub fn run(analysis: &Analysis<'_>, options: &Options) -> Vec<Finding> {
 /// Rules about one state that say more than the ones after them: of several findings on one place in one function
 /// the first stands for all.
 const SAYS_MORE: [&str; 15] = [
-    "RP105", "RP103", "RP101", "RP102", "RP203", "RP209", "RP201", "RP208", "RP202", "RP205", "RP204", "RP206", "RP210",
-    "RP212", "RP211",
+    "RP105", "RP103", "RP101", "RP102", "RP203", "RP209", "RP201", "RP208", "RP202", "RP205", "RP204", "RP206",
+    "RP210", "RP212", "RP211",
 ];
 
 /// Of findings about the same place in the same function, keeps the one whose rule says most.

@@ -3,12 +3,13 @@
 use facts::{Confidence, Finding, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::Analysis;
+use crate::analysis::{Analysis, Made};
 use crate::body::{Op, Val};
+use crate::contexts::Reason;
 use crate::name::Name;
 use crate::project::{ClassId, FuncId};
 use crate::summary::mutating;
-use crate::types::{Slot, Type};
+use crate::types::{Container, Slot, Type};
 
 pub(super) static RULE: Rule = Rule {
     info: RuleInfo {
@@ -26,6 +27,7 @@ pub(super) static RULE: Rule = Rule {
 struct Shared {
     class: ClassId,
     name: Name,
+    container: Container,
     code: FuncId,
     store: Val,
 }
@@ -69,8 +71,8 @@ fn containers(analysis: &Analysis<'_>, class: ClassId) -> Vec<Shared> {
     let body = analysis.body(code);
     let stores = body.vals().filter_map(|store| {
         let Op::StoreLocal { local, value, .. } = body.op(store) else { return None };
-        let made = matches!(analysis.made(code, value), Some(crate::analysis::Made::Container(_)));
-        made.then(|| Shared { class, name: body.locals[local.0 as usize], code, store })
+        let Some(Made::Container(container)) = analysis.made(code, value) else { return None };
+        Some(Shared { class, name: body.locals[local.0 as usize], container, code, store })
     });
     stores.collect()
 }
@@ -78,7 +80,17 @@ fn containers(analysis: &Analysis<'_>, class: ClassId) -> Vec<Shared> {
 /// Does something make an attribute of each instance out of what stands in the class body?
 fn copies_defaults(analysis: &Analysis<'_>, class: ClassId) -> bool {
     let foreign = analysis.project.external_ancestors(class).any(|base| {
-        let known = ["object", "abc.ABC", "ABC", "Exception", "typing.Generic", "typing.Protocol", "threading.Thread", "dict", "list"];
+        let known = [
+            "object",
+            "abc.ABC",
+            "ABC",
+            "Exception",
+            "typing.Generic",
+            "typing.Protocol",
+            "threading.Thread",
+            "dict",
+            "list",
+        ];
         !known.contains(&base.as_str())
     });
     let mro = &analysis.project.class_info(class).mro;
@@ -129,17 +141,46 @@ fn changed(analysis: &Analysis<'_>, func: FuncId, val: Val) -> Option<(Val, Name
 
 fn finding(analysis: &Analysis<'_>, func: FuncId, val: Val, base: Val, home: &Shared) -> Option<Finding> {
     let (.., confidence) = analysis.overlap_of(func, func)?;
-    if is_guarded(analysis, func, val) {
+    let locks = analysis.summaries.locks_at(func, val);
+    // A lock of the instance shows that somebody wanted to guard it; without one, it may be shared on purpose.
+    if is_guarded(analysis, func, val) || locks.is_empty() && is_on_purpose(analysis, func, val, home) {
         return None;
     }
     let class = analysis.project.class(home.class).name;
-    let place = if analysis.is_self(func, base) { format!("self.{}", home.name) } else { format!("{class}.{}", home.name) };
+    let place =
+        if analysis.is_self(func, base) { format!("self.{}", home.name) } else { format!("{class}.{}", home.name) };
     let message = format!("`{place}` is one container in the body of `{class}`, changed for all instances");
     let finding = Finding::new(&RULE.info, analysis.span(func, val), message)
         .on(place)
         .within(analysis.symbol(func))
         .also(analysis.span(home.code, home.store), "made once, when the class is defined");
     Some(finding.confidence(confidence.max(Confidence::Low)))
+}
+
+/// Does the code say that the container is meant for all instances: by its name, by a use through the class, by its
+/// kind, or because there is one instance only?
+fn is_on_purpose(analysis: &Analysis<'_>, func: FuncId, val: Val, home: &Shared) -> bool {
+    let words =
+        ["cache", "caches", "cached", "registry", "instances", "pool", "pools", "memo", "known", "registered", "table"];
+    let name = home.name.as_str();
+    let slot = Slot::Attr(analysis.types.owner(analysis.project, home.class, home.name), home.name);
+    let through_class = analysis.summaries.places.get(&slot).is_some_and(|place| {
+        analysis.accesses(*place).any(|access| {
+            let body = analysis.body(access.func);
+            let (Op::Attr { base, .. } | Op::StoreAttr { base, .. }) = body.op(access.val) else { return false };
+            analysis.types.of(access.func, base).iter().any(|of| matches!(of, Type::Class(_)))
+        })
+    });
+    let is_weak = matches!(home.container, Container::WeakDict | Container::WeakSet);
+    // A private dictionary that is filled by key is a cache, whatever it is called.
+    let is_keyed = home.container == Container::Dict
+        && home.name.is_private()
+        && matches!(analysis.body(func).op(val), Op::StoreItem { .. });
+    let single = analysis
+        .contexts
+        .sharing(home.class)
+        .is_some_and(|sharing| matches!(sharing.reason, Reason::Global | Reason::ClassAttribute | Reason::Descriptor));
+    through_class || is_weak || is_keyed || single || name.split('_').any(|word| words.contains(&word))
 }
 
 /// Is a lock held that all instances share?

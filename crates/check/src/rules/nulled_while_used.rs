@@ -48,7 +48,9 @@ fn nulls(analysis: &Analysis<'_>, access: &Access) -> bool {
 /// Does the access fail if the value is None?
 fn uses(analysis: &Analysis<'_>, access: &Access) -> bool {
     match access.touch {
-        Touch::Method(_) | Touch::Member | Touch::ItemLoad | Touch::ItemStore | Touch::Iterate | Touch::Len => !access.aliased,
+        Touch::Method(_) | Touch::Member | Touch::ItemLoad | Touch::ItemStore | Touch::Iterate | Touch::Len => {
+            !access.aliased
+        }
         // `self.x(...)`: called.
         Touch::Load => {
             let user = analysis.summaries.consumer(access.func, access.val);
@@ -71,7 +73,8 @@ fn finding(analysis: &Analysis<'_>, place: PlaceId, used: &Access) -> Option<Fin
     // Assigned anew between test and use: what is used is our own.
     let renewed = (condition.read.0..used.val.0).map(crate::body::Val).any(|val| match body.op(val) {
         Op::StoreAttr { value, .. } | Op::StoreGlobal { value, .. } => {
-            !matches!(body.op(value), Op::None) && analysis.types.slots_of(analysis.project, used.func, val).contains(&slot)
+            !matches!(body.op(value), Op::None)
+                && analysis.types.slots_of(analysis.project, used.func, val).contains(&slot)
         }
         _ => false,
     });

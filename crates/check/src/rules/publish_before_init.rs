@@ -82,7 +82,9 @@ fn is_reload(analysis: &Analysis<'_>, early: &Early<'_>) -> bool {
     let in_loop = body.enclosing(early.from).any(|(_, block)| matches!(block.kind, BlockKind::Loop(_)));
     let name = analysis.project.function(func).name.as_str();
     let again = ["reload", "refresh", "rebuild", "resync"].iter().any(|word| name.contains(word));
-    is_global || in_loop || again
+    let starts = ["init", "setup", "start", "create", "configure", "bootstrap"];
+    let at_start = starts.iter().any(|word| name.trim_start_matches('_').starts_with(word));
+    is_global && !at_start || in_loop || again
 }
 
 /// The value that a store makes visible.
@@ -124,8 +126,7 @@ fn finding(analysis: &Analysis<'_>, early: &Early<'_>) -> Option<Finding> {
     let stretch = Stretch { func, from: early.from, to: early.ready };
     // A reader that takes no lock is not to blame: it trusts what it finds assigned.
     let locks = analysis.locks_over(stretch);
-    let rival =
-        analysis.rival_with(store.place, stretch, Action::Write, &locks, false, |other| takes(early, other))?;
+    let rival = analysis.rival_with(store.place, stretch, Action::Write, &locks, false, |other| takes(early, other))?;
     let name = analysis.place_name(store);
     let order = vec![
         format!("one thread assigns `{name}`, and has not made it ready yet"),

@@ -37,11 +37,11 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     for class in analysis.project.class_ids() {
         for (enter, exit) in [("__enter__", "__exit__"), ("__aenter__", "__aexit__")] {
             let methods = &analysis.project.class_info(class).methods;
-            if let (Some(enter), Some(exit)) = (methods.get(&Name::new(enter)), methods.get(&Name::new(exit))) {
-                if !analysis.is_test(*enter) {
-                    found.extend(entered(analysis, *enter, *exit));
-                    found.extend(kept_on_self(analysis, class, *enter, *exit));
-                }
+            if let (Some(enter), Some(exit)) = (methods.get(&Name::new(enter)), methods.get(&Name::new(exit)))
+                && !analysis.is_test(*enter)
+            {
+                found.extend(entered(analysis, *enter, *exit));
+                found.extend(kept_on_self(analysis, class, *enter, *exit));
             }
         }
         found.extend(analysis.calls_kept_on_self(class).and_then(|kept| kept.finding(analysis, &RULE.info)));
@@ -65,7 +65,9 @@ fn swapped(analysis: &Analysis<'_>, func: FuncId, swap: &Swap) -> Option<Finding
             named(analysis, func, swap.set.act, name.to_owned(), confidence)
         }
     };
-    finding = finding.also(analysis.span(func, swap.save), "saved here").also(analysis.span(func, swap.restore.act), RESTORED);
+    finding = finding
+        .also(analysis.span(func, swap.save), "saved here")
+        .also(analysis.span(func, swap.restore.act), RESTORED);
     if let Some((setter, act)) = swap.set.inner {
         finding = finding.also(analysis.span(setter, act), "this is what is changed for all threads");
     }
@@ -150,9 +152,9 @@ fn kept_on_self(analysis: &Analysis<'_>, class: ClassId, enter: FuncId, exit: Fu
             return None;
         }
         let uses = analysis.body(exit);
-        let used = uses.vals().find(|at| {
-            matches!(uses.op(*at), Op::Attr { .. }) && analysis.self_attr(exit, *at) == Some(name)
-        })?;
+        let used = uses
+            .vals()
+            .find(|at| matches!(uses.op(*at), Op::Attr { .. }) && analysis.self_attr(exit, *at) == Some(name))?;
         let slot = Slot::Attr(analysis.types.owner(analysis.project, class, name), name);
         let place = *analysis.summaries.places.get(&slot)?;
         let stretch = Stretch { func: enter, from: val, to: val };

@@ -49,7 +49,8 @@ fn slot(analysis: &Analysis<'_>, class: ClassId, code: FuncId, val: Val, name: N
         methods.into_iter().find_map(|method| Some((method, instance_store(analysis, method, class, name)?)))?;
     let place = format!("{}.{name}", analysis.project.class(class).name);
     let heir_name = analysis.project.class(heir).name;
-    let message = format!("`{place}` is one slot for all subclasses, so `{heir_name}` can get an instance of another class");
+    let message =
+        format!("`{place}` is one slot for all subclasses, so `{heir_name}` can get an instance of another class");
     let finding = Finding::new(&RULE.info, analysis.span(code, val), message)
         .on(place)
         .within(analysis.symbol(code))
@@ -77,7 +78,8 @@ fn heirs(analysis: &Analysis<'_>, class: ClassId) -> Vec<ClassId> {
 fn shares(analysis: &Analysis<'_>, heir: ClassId, base: ClassId, name: Name) -> bool {
     let between = analysis.project.class_info(heir).mro.iter().take_while(|at| **at != base);
     let own = |class: &ClassId| {
-        let code = analysis.project.func_id(analysis.project.class_info(*class).module, analysis.project.class(*class).body);
+        let code =
+            analysis.project.func_id(analysis.project.class_info(*class).module, analysis.project.class(*class).body);
         let body = analysis.body(code);
         body.locals.contains(&name)
     };
@@ -98,14 +100,18 @@ fn instance_store(analysis: &Analysis<'_>, method: FuncId, class: ClassId, name:
     body.vals().find(|val| {
         let Op::StoreAttr { base, name: stored, value, .. } = body.op(*val) else { return false };
         let on_class = analysis.types.of(method, base).iter().any(|of| matches!(of, Type::Class(_)));
-        stored == name && on_class && makes_asked(analysis, method, value) && is_found_empty(analysis, method, *val, class, name)
+        stored == name
+            && on_class
+            && makes_asked(analysis, method, value)
+            && is_found_empty(analysis, method, *val, class, name)
     })
 }
 
 /// `cls()`, `super().__new__(cls)`, `object.__new__(cls)`
 fn makes_asked(analysis: &Analysis<'_>, method: FuncId, value: Val) -> bool {
     let body = analysis.body(method);
-    let is_cls = |val: Val| matches!(body.op(body.origin(val)), Op::Param(0)) || matches!(body.op(val), Op::Local(LocalId(0)));
+    let is_cls =
+        |val: Val| matches!(body.op(body.origin(val)), Op::Param(0)) || matches!(body.op(val), Op::Local(LocalId(0)));
     let mut at = body.origin(value);
     if let Op::Await(inner) = body.op(at) {
         at = body.origin(inner);

@@ -114,7 +114,11 @@ fn is_tested_again(analysis: &Analysis<'_>, act: &Access, second: &Held) -> bool
     governed
         || analysis.accesses_in(act.func).iter().any(|access| {
             let own = matches!(act.touch, Touch::Update(read) if read == access.val) || access.act == act.act;
-            access.place == act.place && !is_write(access) && !own && contains(second, access.val) && access.val < act.val
+            access.place == act.place
+                && !is_write(access)
+                && !own
+                && contains(second, access.val)
+                && access.val < act.val
         })
 }
 
@@ -146,7 +150,8 @@ fn link(analysis: &Analysis<'_>, act: &Access, first: &Held) -> Option<Link> {
             return Some(Link { read, is_absence: absent(test, holds) });
         }
     }
-    for block in body.blocks.iter().filter(|block| block.leaves && first.first <= block.first && block.end <= first.end) {
+    for block in body.blocks.iter().filter(|block| block.leaves && first.first <= block.first && block.end <= first.end)
+    {
         let (test, holds) = match block.kind {
             BlockKind::Then(test) => (test, false),
             BlockKind::Else(test) => (test, true),

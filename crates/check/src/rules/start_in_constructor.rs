@@ -121,8 +121,7 @@ fn registered(analysis: &Analysis<'_>, class: ClassId, init: FuncId) -> Option<F
         };
         let place = *analysis.summaries.places.get(&slot)?;
         let stretch = Stretch { func: init, from: at, to: at };
-        let rival =
-            analysis.rival(place, stretch, Action::Write, |other| !is_write(other) && other.func != init)?;
+        let rival = analysis.rival(place, stretch, Action::Write, |other| !is_write(other) && other.func != init)?;
         let late = set_after(analysis, class, init, at);
         let (name, store, read) = late
             .into_iter()

@@ -120,14 +120,25 @@ fn torn(analysis: &Analysis<'_>, one: &Field, two: &Field) -> Option<Finding> {
     reads(one.place).find_map(|first| {
         let second = reads(two.place).find(|second| second.func == first.func && goes_with(analysis, first, second))?;
         let (early, late) = if first.val < second.val { (first, second) } else { (second, first) };
+        if comes_from_the_lock(analysis, early, lock) {
+            return None;
+        }
         let rival = writer(analysis, early, late)?;
         analysis.is_believable(late.place, &rival).then(|| finding(analysis, early, late, lock, &rival))
     })
 }
 
+/// Does the reader first call something that takes the lock? Then the fields are as that has left them.
+fn comes_from_the_lock(analysis: &Analysis<'_>, early: &Access, lock: Lock) -> bool {
+    let calls = (0..early.val.0).map(Val).flat_map(|at| analysis.self_callees(early.func, at));
+    let mut reached = calls.flat_map(|callee| analysis.self_reach(callee));
+    reached.any(|func| analysis.summaries.function(func).held.iter().any(|held| held.lock.place == lock.place))
+}
+
 /// Does the class that owns the lock run this method, not an override of it?
 fn is_reached(analysis: &Analysis<'_>, func: FuncId, lock: Lock) -> bool {
-    let (Slot::Attr(owner, _), Some(class)) = (analysis.summaries.slot(lock.place), analysis.project.class_of(func)) else {
+    let (Slot::Attr(owner, _), Some(class)) = (analysis.summaries.slot(lock.place), analysis.project.class_of(func))
+    else {
         return true;
     };
     let inherits = owner != class && analysis.project.class_info(owner).mro.contains(&class);
@@ -140,9 +151,10 @@ fn goes_with(analysis: &Analysis<'_>, one: &Access, two: &Access) -> bool {
     let used = |access: &Access| {
         let Some(user) = analysis.consumer(access.func, access.val) else { return false };
         let tests = matches!(body.op(user), Op::Compare { .. } | Op::Not(_) | Op::Both(..) | Op::Either(..))
-            || body.blocks.iter().any(|block| {
-                matches!(block.kind, BlockKind::Then(test) | BlockKind::Else(test) if test == access.val)
-            });
+            || body
+                .blocks
+                .iter()
+                .any(|block| matches!(block.kind, BlockKind::Then(test) | BlockKind::Else(test) if test == access.val));
         !tests && !matches!(body.op(user), Op::Discard(_))
     };
     let (early, late) = if one.val < two.val { (one, two) } else { (two, one) };

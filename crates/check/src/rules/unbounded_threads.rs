@@ -6,10 +6,11 @@ use super::Rule;
 use crate::analysis::Analysis;
 use crate::analysis::failures::methods;
 use crate::analysis::spawned::{Made, Reads, Spawned};
-use crate::body::{Block, BlockId, BlockKind, Body, Display, FunctionKind, Op, Val};
+use crate::analysis::turns::{counts, is_unbounded, receives};
+use crate::body::{BlockId, BlockKind, Body, Op, Val};
 use crate::contexts::EntryKind;
 use crate::project::FuncId;
-use crate::types::{Slot, Std, Type};
+use crate::types::{Std, Type};
 
 pub(super) static RULE: Rule = Rule {
     info: RuleInfo {
@@ -37,7 +38,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
         if made.made == Made::Executor || analysis.is_test(made.func) || made.targets.contains(&made.func) {
             continue;
         }
-        let Some(each) = per_item(analysis, &made).or_else(|| per_call(analysis, &made)) else { continue };
+        let Some(each) = each(analysis, &made) else { continue };
         let reads = reads.get_or_insert_with(|| analysis.reads());
         if is_limited(analysis, reads, &made) {
             continue;
@@ -51,6 +52,10 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
                 .confidence(each.confidence),
         );
     }
+}
+
+fn each(analysis: &Analysis<'_>, made: &Spawned) -> Option<Each> {
+    per_item(analysis, made).or_else(|| per_call(analysis, made)).or_else(|| per_argument(analysis, made))
 }
 
 /// A loop in the same function whose length nobody chose.
@@ -86,6 +91,24 @@ fn per_call(analysis: &Analysis<'_>, made: &Spawned) -> Option<Each> {
     })
 }
 
+/// A function that many threads or tasks enter, and that makes a thread for what it is given.
+fn per_argument(analysis: &Analysis<'_>, made: &Spawned) -> Option<Each> {
+    if !analysis.conditions(made.func, made.call).is_empty() {
+        return None;
+    }
+    let many = |kind| matches!(kind, EntryKind::Pool | EntryKind::Handler | EntryKind::Task);
+    let entered = analysis.contexts.groups_of(made.func).any(|idx| {
+        let group = &analysis.contexts.groups[idx];
+        group.multiple && many(group.kind) && group.entries.iter().all(|entry| !analysis.is_test(entry.func))
+    });
+    let body = analysis.body(made.func);
+    let Op::Call { args, .. } = body.op(made.call) else { return None };
+    let given = body.args(args).iter().find(|arg| arg.name.is_some_and(|name| name == "args"))?;
+    let for_argument = analysis.depends_on_parameter(made.func, given.value);
+    let at = analysis.project.head(made.func);
+    (entered && for_argument).then_some(Each { what: "call", at, confidence: Confidence::Medium })
+}
+
 /// Is the handler entered once for each request? Not those for the start of the server, nor mix-ins made for threads.
 fn handles_requests(analysis: &Analysis<'_>, func: FuncId) -> bool {
     let function = analysis.project.function(func);
@@ -98,101 +121,6 @@ fn handles_requests(analysis: &Analysis<'_>, func: FuncId) -> bool {
             "get" | "post" | "put" | "delete" | "patch" | "route" | "api_route" | "websocket" | "task"
         )
     }) || function.class.is_some() && matches!(function.name.as_str(), "get" | "post" | "put" | "do_GET" | "do_POST")
-}
-
-/// Does a loop go on for as many turns as the input says?
-fn is_unbounded(analysis: &Analysis<'_>, func: FuncId, block: &Block) -> bool {
-    let body = analysis.body(func);
-    let BlockKind::Loop(test) = block.kind else { return false };
-    match body.op(test) {
-        Op::Iter { over, .. } => !is_short(analysis, func, over),
-        // Other loops that make threads keep a number of them; those that receive make one for each message.
-        _ => receives(analysis, func, block) && !counts(body, test),
-    }
-}
-
-/// Is what is iterated over short by its nature: a range, a display, a constant, a number of workers?
-fn is_short(analysis: &Analysis<'_>, func: FuncId, over: Val) -> bool {
-    let body = analysis.body(func);
-    let mut at = body.origin(over);
-    for _ in 0..6 {
-        match body.op(at) {
-            Op::Display(..) | Op::Scalar | Op::Str(_) => return true,
-            Op::Call { func: target, args } => {
-                let inner = body.args(args).first().map(|arg| arg.value);
-                let name = match body.op(target) {
-                    Op::Global(name) | Op::Attr { name, .. } => name.as_str(),
-                    _ => return false,
-                };
-                match (name, body.op(target)) {
-                    ("range" | "xrange" | "repeat", _) => return true,
-                    ("items" | "values" | "keys" | "copy", Op::Attr { base, .. }) => at = body.origin(base),
-                    ("enumerate" | "list" | "tuple" | "sorted" | "reversed" | "zip" | "set", _) => match inner {
-                        Some(inner) => at = body.origin(inner),
-                        None => return true,
-                    },
-                    _ => return false,
-                }
-            }
-            Op::Global(_) | Op::Attr { .. } | Op::Captured(..) => {
-                let slots = analysis.types.slots_of(analysis.project, func, at);
-                return slots.iter().any(|slot| is_constant(analysis, *slot)) || configured(body, at);
-            }
-            _ => return configured(body, at),
-        }
-    }
-    false
-}
-
-/// A global or class attribute that is a display of constants and is not assigned later.
-fn is_constant(analysis: &Analysis<'_>, slot: Slot) -> bool {
-    let Slot::Global(module, name) = slot else { return false };
-    let stores = analysis.project.globals[module.0 as usize].get(&name).map_or(&[][..], Vec::as_slice);
-    !stores.is_empty()
-        && stores.iter().all(|store| {
-            let function = analysis.project.function(store.func);
-            function.kind == FunctionKind::Module
-                && match function.body.op(store.value) {
-                    Op::Display(Display::List | Display::Tuple | Display::Set | Display::Dict, args) => args.len > 0,
-                    _ => false,
-                }
-        })
-}
-
-/// Names that say that somebody chose the number.
-fn configured(body: &Body, at: Val) -> bool {
-    let name = match body.op(at) {
-        Op::Local(local) => body.locals[local.0 as usize].as_str(),
-        Op::Attr { name, .. } | Op::Global(name) => name.as_str(),
-        _ => return false,
-    };
-    let lower = name.to_ascii_lowercase();
-    ["worker", "target", "service", "server", "thread", "listener", "daemon", "consumer", "config", "setting"]
-        .iter()
-        .any(|word| lower.contains(word))
-}
-
-/// Does a loop take in what comes from outside?
-fn receives(analysis: &Analysis<'_>, func: FuncId, block: &Block) -> bool {
-    let body = analysis.body(func);
-    let takes = ["accept", "recv", "recvfrom", "get", "get_nowait", "receive", "readline", "poll", "recv_multipart"];
-    methods(body, &takes).any(|(call, base, name)| {
-        let inside = block.first <= call.0 && call.0 < block.end;
-        let queue = matches!(analysis.types.std(analysis.project, func, base), Some(Std::Queue | Std::AsyncQueue));
-        inside && (name != "get" || queue)
-    })
-}
-
-/// Does a loop compare the number of threads with something?
-fn counts(body: &Body, test: Val) -> bool {
-    let mut work = vec![test];
-    while let Some(at) = work.pop() {
-        if matches!(body.op(at), Op::Compare { how: crate::body::Compare::Order, .. }) {
-            return true;
-        }
-        body.operands(at, |operand| work.push(operand));
-    }
-    false
 }
 
 /// Is each thread waited for before the next, or admitted by a semaphore, or counted?

@@ -51,9 +51,11 @@ fn walk_finding(analysis: &Analysis<'_>, place: PlaceId, walk: &Access) -> Optio
         Touch::Method(name) => matches!(name.as_str(), "append" | "extend"),
         _ => false,
     };
-    let again = analysis.accesses(place).filter(|other| other.func == walk.func && other.act > walk.act).find(|other| {
-        matches!(other.touch, Touch::Len | Touch::Iterate | Touch::ItemLoad) && same_statement(analysis, walk, other)
-    });
+    let again =
+        analysis.accesses(place).filter(|other| other.func == walk.func && other.act > walk.act).find(|other| {
+            matches!(other.touch, Touch::Len | Touch::Iterate | Touch::ItemLoad)
+                && same_statement(analysis, walk, other)
+        });
     if let Some(again) = again {
         stretch.to = again.act;
     }

@@ -233,7 +233,8 @@ fn untaken(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Finding
     }
     let read = analysis.is_read(slot, name);
     let place = *analysis.summaries.places.get(&slot)?;
+    let named = analysis.summaries.declared_guards.values().any(|(lock, _)| lock.place == place);
     let shown = analysis.name_of(place, maker.func);
     let message = format!("nobody takes `{shown}`");
-    (!read).then(|| finding(analysis, maker.func, maker.store, message, shown, Confidence::Medium))
+    (!read && !named).then(|| finding(analysis, maker.func, maker.store, message, shown, Confidence::Medium))
 }

@@ -135,13 +135,16 @@ impl Collector<'_> {
         let origin = body.origin(base);
         if self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_))) {
             // A class that is being made.
-            let making = self.project.function(func).name == "__init_subclass__" || self.summaries.function(func).init_only;
+            let making =
+                self.project.function(func).name == "__init_subclass__" || self.summaries.function(func).init_only;
             return making && matches!(body.op(origin), Op::Param(0)) && self.project.function(func).name != "__new__";
         }
         match body.op(origin) {
             // `with Thing() as thing:`
             Op::Enter { context, .. } => match body.op(body.origin(context)) {
-                Op::Call { func: target, .. } => self.types.of(func, target).iter().any(|of| matches!(of, Type::Class(_))),
+                Op::Call { func: target, .. } => {
+                    self.types.of(func, target).iter().any(|of| matches!(of, Type::Class(_)))
+                }
                 _ => false,
             },
             Op::Param(0) => self.summaries.function(func).init_only,
@@ -281,10 +284,10 @@ enum Use {
 
 fn consumer_kind(project: &Project, types: &TypeMap, func: FuncId, body: &Body, call: Val) -> Option<Use> {
     let Op::Call { func: target, .. } = body.op(call) else { return None };
-    if let Op::Attr { name, .. } = body.op(target) {
-        if name == "join" || name == "extend" || name == "update" {
-            return Some(Use::Copies);
-        }
+    if let Op::Attr { name, .. } = body.op(target)
+        && (name == "join" || name == "extend" || name == "update")
+    {
+        return Some(Use::Copies);
     }
     let external: SmallVec<[&str; 2]> = types
         .of(func, target)

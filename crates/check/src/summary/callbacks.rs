@@ -194,14 +194,11 @@ fn outside(path: ObjectPath) -> ObjectPath {
     }
 }
 
+/// The slots that a node stores to, and the values.
+type Stored = (SmallVec<[Slot; 2]>, SmallVec<[Val; 2]>);
+
 /// What a node stores, and where.
-fn stored(
-    project: &Project,
-    types: &TypeMap,
-    func: FuncId,
-    body: &Body,
-    val: Val,
-) -> Option<(SmallVec<[Slot; 2]>, SmallVec<[Val; 2]>)> {
+fn stored(project: &Project, types: &TypeMap, func: FuncId, body: &Body, val: Val) -> Option<Stored> {
     match body.op(val) {
         Op::StoreAttr { value, .. } | Op::StoreGlobal { value, .. } => {
             if matches!(body.op(value), Op::Function(_) | Op::Class(_) | Op::Import(_) | Op::Call { .. }) {

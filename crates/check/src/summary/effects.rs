@@ -11,7 +11,7 @@ use super::callbacks::{self, Callbacks, FunctionValue, Source};
 use super::paths::{self, Argument, ObjectPath, Root};
 use super::waits::{self, Acquires, Wait};
 use super::{Held, Summaries};
-use crate::body::{BlockKind, Compare, Op, Val};
+use crate::body::{BlockKind, Op, Val};
 use crate::contexts::{CallSite, Contexts};
 use crate::name::Name;
 use crate::project::{FuncId, Project};

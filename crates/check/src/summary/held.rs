@@ -14,25 +14,26 @@ const ROUNDS: usize = 12;
 fn makes(name: &str) -> bool {
     // In a forked child there is one thread.
     let after_fork = name.contains("after_fork") || name.contains("at_fork");
-    after_fork || matches!(
-        name,
-        "__init__"
-            | "__new__"
-            | "__post_init__"
-            | "__setstate__"
-            | "__set_name__"
-            | "__attrs_post_init__"
-            | "__copy__"
-            | "__deepcopy__"
-            | "setUp"
-            | "setup_method"
-            | "asyncSetUp"
-            | "__init_subclass__"
-            | "__class_getitem__"
-            | "model_post_init"
-            | "__reduce__"
-            | "__getstate__"
-    )
+    after_fork
+        || matches!(
+            name,
+            "__init__"
+                | "__new__"
+                | "__post_init__"
+                | "__setstate__"
+                | "__set_name__"
+                | "__attrs_post_init__"
+                | "__copy__"
+                | "__deepcopy__"
+                | "setUp"
+                | "setup_method"
+                | "asyncSetUp"
+                | "__init_subclass__"
+                | "__class_getitem__"
+                | "model_post_init"
+                | "__reduce__"
+                | "__getstate__"
+        )
 }
 
 /// Public, but by its name a part of the construction.
@@ -49,8 +50,8 @@ pub(super) fn init_only(project: &Project, types: &TypeMap, contexts: &Contexts,
         let starts = makes(function.name.as_str());
         let called = !contexts.callers[id.0 as usize].is_empty();
         let explicit = contexts.is_reached_by_itself(*id);
-        summaries.functions[id.0 as usize].init_only =
-            method && (starts || (function.name.is_private() || prepares(function.name.as_str())) && called && !explicit);
+        summaries.functions[id.0 as usize].init_only = method
+            && (starts || (function.name.is_private() || prepares(function.name.as_str())) && called && !explicit);
         let _ = types;
     }
     for _ in 0..ROUNDS {

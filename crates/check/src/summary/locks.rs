@@ -264,7 +264,8 @@ impl Finder<'_> {
         let acquire = self.project.method(class, Name::new("acquire"))?;
         self.project.method(class, Name::new("release"))?;
         let class_name = self.project.class(class).name.as_str().to_ascii_lowercase();
-        let named = class_name.contains("lock") || class_name.contains("mutex")
+        let named = class_name.contains("lock")
+            || class_name.contains("mutex")
             || self.last_name(func, val).is_some_and(|name| says_lock(name.as_str()));
         let kind = if self.project.function(acquire).is_async { LockKind::EventLoop } else { LockKind::Thread };
         named.then_some(kind)
@@ -345,17 +346,16 @@ impl Finder<'_> {
             }
         }
         // `with lock.within(0.5):`, `with rw.read_lock():`
-        if let (true, Op::Call { func: target, .. }) = (found.is_empty(), body.op(call)) {
-            if let Op::Attr { base, name } = body.op(target) {
-                if says_lock(name.as_str()) || name == "within" {
-                    let inner = self.lock_of(func, base, is_async, depth + 1);
-                    found = if inner.is_empty() && says_lock(name.as_str()) {
-                        Found::from_slice(&[(self.textual(func, target), LockKind::Thread)])
-                    } else {
-                        inner
-                    };
-                }
-            }
+        if let (true, Op::Call { func: target, .. }) = (found.is_empty(), body.op(call))
+            && let Op::Attr { base, name } = body.op(target)
+            && (says_lock(name.as_str()) || name == "within")
+        {
+            let inner = self.lock_of(func, base, is_async, depth + 1);
+            found = if inner.is_empty() && says_lock(name.as_str()) {
+                Found::from_slice(&[(self.textual(func, target), LockKind::Thread)])
+            } else {
+                inner
+            };
         }
         found
     }

@@ -8,8 +8,8 @@ mod callbacks;
 pub(crate) mod effects;
 mod held;
 mod locks;
-mod stateful;
 pub(crate) mod paths;
+mod stateful;
 pub(crate) mod waits;
 
 pub(crate) use callbacks::Source;
@@ -164,9 +164,28 @@ pub fn compute(project: &Project, types: &TypeMap, annotations: &Annotations, co
 pub fn mutating(method: &str) -> bool {
     matches!(
         method,
-        "append" | "appendleft" | "add" | "insert" | "extend" | "extendleft" | "update" | "setdefault" | "pop" | "popleft"
-            | "popitem" | "remove" | "discard" | "clear" | "sort" | "reverse" | "rotate" | "move_to_end"
-            | "difference_update" | "intersection_update" | "symmetric_difference_update" | "subtract"
+        "append"
+            | "appendleft"
+            | "add"
+            | "insert"
+            | "extend"
+            | "extendleft"
+            | "update"
+            | "setdefault"
+            | "pop"
+            | "popleft"
+            | "popitem"
+            | "remove"
+            | "discard"
+            | "clear"
+            | "sort"
+            | "reverse"
+            | "rotate"
+            | "move_to_end"
+            | "difference_update"
+            | "intersection_update"
+            | "symmetric_difference_update"
+            | "subtract"
     )
 }
 

@@ -21,7 +21,8 @@ pub(super) fn find(project: &Project, types: &TypeMap, summaries: &Summaries) ->
                 _ => false,
             })
         });
-        let inherits = project.external_ancestors(class).any(|base| base.as_str() != "object" && !harmless(base.as_str()));
+        let inherits =
+            project.external_ancestors(class).any(|base| base.as_str() != "object" && !harmless(base.as_str()));
         if keeps || inherits || acts_when_made(project, class) {
             found.insert(class);
         }
@@ -46,7 +47,9 @@ fn acts_when_made(project: &Project, class: ClassId) -> bool {
         match body.op(func) {
             // `self.method()`, `super().__init__()`, `Base.__init__(self)`: seen where they are defined.
             Op::Attr { base, name } => {
-                !matches!(body.op(base), Op::Local(local) if local.0 == 0) && name != "__init__" && attr_base(body, base).is_none()
+                !matches!(body.op(base), Op::Local(local) if local.0 == 0)
+                    && name != "__init__"
+                    && attr_base(body, base).is_none()
             }
             Op::Global(_) => true,
             _ => false,

@@ -135,18 +135,18 @@ impl Inference<'_> {
     fn collect_assigned(&mut self, id: FuncId) {
         let function = self.project.function(id);
         let body = &function.body;
-        if function.kind == FunctionKind::ClassBody {
-            if let Some(class) = self.project.class_of(id) {
-                for val in body.vals() {
-                    match body.op(val) {
-                        Op::StoreLocal { local, value, .. } if !matches!(body.op(value), Op::Function(_)) => {
-                            self.map.assigned.insert((class, body.locals[local.0 as usize]));
-                        }
-                        Op::Declare { base: None, name } => {
-                            self.map.assigned.insert((class, name));
-                        }
-                        _ => {}
+        if function.kind == FunctionKind::ClassBody
+            && let Some(class) = self.project.class_of(id)
+        {
+            for val in body.vals() {
+                match body.op(val) {
+                    Op::StoreLocal { local, value, .. } if !matches!(body.op(value), Op::Function(_)) => {
+                        self.map.assigned.insert((class, body.locals[local.0 as usize]));
                     }
+                    Op::Declare { base: None, name } => {
+                        self.map.assigned.insert((class, name));
+                    }
+                    _ => {}
                 }
             }
         }
@@ -181,12 +181,13 @@ impl Inference<'_> {
                 }
             }
         }
-        if let (FunctionKind::Def, Some(class)) = (function.kind, project.class_of(id)) {
-            if !flags.is_static && !function.params.is_empty() {
-                let of = if flags.is_class { Type::Class(class) } else { Type::Instance(class) };
-                let set = self.one(of);
-                self.add_param(id, 0, set);
-            }
+        if let (FunctionKind::Def, Some(class)) = (function.kind, project.class_of(id))
+            && !flags.is_static
+            && !function.params.is_empty()
+        {
+            let of = if flags.is_class { Type::Class(class) } else { Type::Instance(class) };
+            let set = self.one(of);
+            self.add_param(id, 0, set);
         }
         if let Some(annotation) = &function.returns {
             let (types, _) = annotated::types(project, module, annotation);
@@ -640,14 +641,14 @@ impl Inference<'_> {
             }
             "get" | "pop" | "popleft" | "popitem" | "setdefault" => {
                 let found = self.element(id, body, base);
-                if name == "setdefault" {
-                    if let Some(arg) = args.get(1) {
-                        let set = self.at(id, arg.value);
-                        for slot in self.map.slots_of(self.project, id, base) {
-                            self.add_element(slot, set);
-                        }
-                        return self.join(found, set);
+                if name == "setdefault"
+                    && let Some(arg) = args.get(1)
+                {
+                    let set = self.at(id, arg.value);
+                    for slot in self.map.slots_of(self.project, id, base) {
+                        self.add_element(slot, set);
                     }
+                    return self.join(found, set);
                 }
                 found
             }

@@ -208,13 +208,6 @@ impl TypeMap {
     pub fn elements(&self, slot: Slot) -> &[Type] {
         &self.sets[self.elements.get(&slot).copied().unwrap_or(0) as usize]
     }
-
-    /// The types of what a function returns.
-    #[must_use]
-    pub fn returned(&self, func: FuncId) -> &[Type] {
-        &self.sets[self.returns.get(&func).copied().unwrap_or(0) as usize]
-    }
-
     /// All attributes that have a type or elements with one, with their classes.
     #[must_use]
     pub fn attributes(&self) -> Vec<(ClassId, Slot)> {
@@ -234,7 +227,8 @@ impl TypeMap {
     #[must_use]
     pub fn attributes_of(&self, project: &Project, class: ClassId) -> Vec<Slot> {
         let mro = &project.class_info(class).mro;
-        let mut found: Vec<Slot> = mro.iter().flat_map(|at| self.by_class.get(at).into_iter().flatten().copied()).collect();
+        let mut found: Vec<Slot> =
+            mro.iter().flat_map(|at| self.by_class.get(at).into_iter().flatten().copied()).collect();
         found.sort_unstable();
         found
     }
@@ -428,10 +422,10 @@ impl TypeMap {
         if !self.of(func, base).is_empty() || is_common_method(name.as_str()) {
             return;
         }
-        if let Some(methods) = project.methods_by_name.get(&name) {
-            if methods.len() <= 3 {
-                found.extend(methods.iter().map(|func| Callee { func: *func, guessed: true, bound: true }));
-            }
+        if let Some(methods) = project.methods_by_name.get(&name)
+            && methods.len() <= 3
+        {
+            found.extend(methods.iter().map(|func| Callee { func: *func, guessed: true, bound: true }));
         }
     }
 

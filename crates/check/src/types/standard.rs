@@ -21,9 +21,12 @@ pub fn constructed(dotted: &str) -> Option<Type> {
         "threading.Barrier" => Std::Barrier,
         "threading.Thread" => Std::Thread,
         "threading.Timer" => Std::Timer,
-        "threading.local" | "_thread._local" | "asgiref.local.Local" | "werkzeug.local.Local" | "werkzeug.local.LocalProxy" | "werkzeug.local.LocalStack" => {
-            Std::ThreadLocal
-        }
+        "threading.local"
+        | "_thread._local"
+        | "asgiref.local.Local"
+        | "werkzeug.local.Local"
+        | "werkzeug.local.LocalProxy"
+        | "werkzeug.local.LocalStack" => Std::ThreadLocal,
         "contextvars.ContextVar" => Std::ContextVar,
         "queue.Queue"
         | "queue.LifoQueue"
@@ -77,7 +80,8 @@ pub fn container(dotted: &str) -> Option<Container> {
         | "typing.Counter"
         | "collections.UserDict"
         | "collections.ChainMap"
-        | "collections.abc.MutableMapping" | "collections.MutableMapping" => Container::Dict,
+        | "collections.abc.MutableMapping"
+        | "collections.MutableMapping" => Container::Dict,
         "set" | "typing.Set" | "typing.MutableSet" => Container::Set,
         "collections.deque" | "typing.Deque" => Container::Deque,
         "weakref.WeakSet" => Container::WeakSet,

@@ -38,6 +38,19 @@ def fit(measurements: tuple[float, ...]) -> tuple[float, float]:
     return (measurements[0], slope)
 
 
+class Trial:
+    """A model that is tried out, and how often it was asked for."""
+
+    def __init__(self, model: tuple[float, float]) -> None:
+        self.model = model
+        self.n_asked = 0
+
+    def ask(self) -> tuple[float, float]:
+        """Returns the model and counts the question."""
+        self.n_asked += 1
+        return self.model
+
+
 class PerformanceOptimizer:
     """Fits a model to jobs on worker threads."""
 
@@ -49,7 +62,7 @@ class PerformanceOptimizer:
         self._model_lock = threading.Lock()
         self._model = (0.0, 0.0)
         self._model_version = 0
-        self._trials: dict[str, tuple[float, float]] = {}
+        self._trials: dict[str, Trial] = {}
         self._trials_lock = threading.Lock()
         self._defaults: dict[str, float] = {}
         self._defaults_lock = threading.Lock()
@@ -103,10 +116,10 @@ class PerformanceOptimizer:
         with self._trials_lock:
             known = self._trials.get(job.parameter)
         if known is None:
-            known = fit(job.measurements)
+            known = Trial(fit(job.measurements))
             with self._trials_lock:
                 self._trials[job.parameter] = known
-        return known
+        return known.ask()
 
     def forget_trials(self) -> None:
         """Fits all parameters anew from now on."""
