@@ -2,7 +2,7 @@
 //!
 //! A new lock is always a `threading.Lock`: a lock of `asyncio` does not keep threads apart.
 
-use facts::{Edit, LockKind, PlaceId};
+use facts::{Edit, Lock, LockKind, PlaceId};
 
 use super::import;
 use super::sheet::Sheet;
@@ -32,7 +32,11 @@ pub(super) struct Guard {
 
 /// The lock that most accesses to the place hold.
 pub(super) fn voted(analysis: &Analysis<'_>, access: &Access) -> Option<Guard> {
-    let lock = analysis.guard(access.place)?.lock;
+    of_lock(analysis, access, analysis.guard(access.place)?.lock)
+}
+
+/// A lock that is known.
+pub(super) fn of_lock(analysis: &Analysis<'_>, access: &Access, lock: Lock) -> Option<Guard> {
     let is_async = lock.kind == LockKind::EventLoop;
     if is_async && !analysis.project.function(access.func).is_async {
         return None;
@@ -42,29 +46,22 @@ pub(super) fn voted(analysis: &Analysis<'_>, access: &Access) -> Option<Guard> {
     Some(Guard { text, slot, place: Some(lock.place), edits: Vec::new(), is_async })
 }
 
-/// A lock that is known by its place.
-pub(super) fn of_lock(analysis: &Analysis<'_>, access: &Access, lock: PlaceId) -> Option<Guard> {
-    let slot = analysis.summaries.slot(lock);
-    let text = written(analysis, access, slot)?;
-    Some(Guard { text, slot, place: Some(lock), edits: Vec::new(), is_async: false })
-}
-
 /// A lock that some other access to the place holds, the most common one.
 pub(super) fn seen(analysis: &Analysis<'_>, access: &Access) -> Option<Guard> {
-    let mut counts: Vec<(PlaceId, u32)> = Vec::new();
+    let mut counts: Vec<(Lock, u32)> = Vec::new();
     for other in analysis.accesses(access.place) {
         for lock in analysis.summaries.locks_at(other.func, other.act).iter() {
             if lock.kind != LockKind::Thread {
                 continue;
             }
-            match counts.iter_mut().find(|(place, _)| *place == lock.place) {
+            match counts.iter_mut().find(|(known, _)| *known == lock) {
                 Some((_, n)) => *n += 1,
-                None => counts.push((lock.place, 1)),
+                None => counts.push((lock, 1)),
             }
         }
     }
-    let (place, _) = counts.into_iter().max_by_key(|(place, n)| (*n, std::cmp::Reverse(*place)))?;
-    of_lock(analysis, access, place)
+    let (lock, _) = counts.into_iter().max_by_key(|(lock, n)| (*n, std::cmp::Reverse(*lock)))?;
+    of_lock(analysis, access, lock)
 }
 
 /// The one lock of the object or module that has a name for all of its state.

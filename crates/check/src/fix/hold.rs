@@ -1,6 +1,6 @@
 //! Holds a lock around what has to be one step.
 
-use facts::{Edit, Fix, LockKind, Safety};
+use facts::{Edit, Fix, Lock, LockKind, Safety};
 
 use super::guard::{self, Guard};
 use super::region::Region;
@@ -42,11 +42,34 @@ pub fn hold_lock(analysis: &Analysis<'_>, access: &Access, stretch: Stretch, wha
     Some(Fix { safety: Safety::Unsafe, title: title(&guard, what), edits })
 }
 
+/// Holds a lock that is known for another reason than the vote.
+#[must_use]
+pub fn hold_known(analysis: &Analysis<'_>, access: &Access, stretch: Stretch, lock: Lock, what: &str) -> Option<Fix> {
+    let sheet = Sheet::of(analysis, analysis.project.file_of(stretch.func))?;
+    let guard = guard::of_lock(analysis, access, lock)?;
+    let short = |region: &Region| guard.is_async || region.is_short(analysis, sheet);
+    // What else the function does to the place without the lock goes in as well.
+    let region = Region::of(analysis, sheet, stretch)?;
+    let bare = |other: &&Access| {
+        other.func == access.func && !analysis.summaries.locks_at(other.func, other.act).holds(lock.place)
+    };
+    let all = analysis.accesses(access.place).filter(bare).try_fold(region, |region, other| {
+        let own = Region::of(analysis, sheet, Stretch { func: other.func, from: other.val, to: other.act })?;
+        region.joined(sheet, own)
+    });
+    let region = all.filter(short).unwrap_or(region);
+    let fits =
+        short(&region) && !region.takes(analysis, sheet, guard.place) && guard::suits(analysis, &guard, access.place);
+    let edit =
+        fits.then(|| sheet.wrap(&Wrap::under(region.first, region.last, head(&guard, &guard.text)))).flatten()?;
+    Some(Fix { safety: Safety::Safe, title: title(&guard, what), edits: vec![edit] })
+}
+
 /// Where the stretch holds a lock already, the other side lacks it.
 fn others_hold(analysis: &Analysis<'_>, sheet: Sheet<'_>, access: &Access, stretch: Stretch) -> Option<Fix> {
     let held = analysis.locks_over(stretch);
     let lock = held.iter().find(|lock| lock.kind == LockKind::Thread)?;
-    let guard = guard::of_lock(analysis, access, lock.place)?;
+    let guard = guard::of_lock(analysis, access, lock)?;
     let edits = everywhere(analysis, sheet, access, None, &guard)?;
     let title = format!("hold `{}` where the other side is", guard.text);
     (!edits.is_empty()).then_some(Fix { safety: Safety::Unsafe, title, edits })

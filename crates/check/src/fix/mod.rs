@@ -5,10 +5,12 @@
 //! keeps comments and formatting. Whether it helps is not decided here: whoever applies it checks the result again.
 
 mod call;
+mod class;
 mod guard;
 mod hold;
 mod import;
 mod local;
+mod merge;
 mod once;
 mod primitive;
 mod publish;
@@ -19,7 +21,9 @@ mod step;
 mod with;
 
 pub use call::{hand_out_copy, report_error, report_job, through_loop};
-pub use hold::hold_lock;
+pub use class::{own_slot, start_last};
+pub use hold::{hold_known, hold_lock};
+pub use merge::merge_blocks;
 pub use once::{double_checked, recheck};
 pub use primitive::{reentrant, thread_lock};
 pub use publish::publish_last;

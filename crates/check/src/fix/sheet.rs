@@ -38,6 +38,10 @@ pub(super) struct Wrap {
     pub(super) tails: Vec<Line>,
     /// Take the comments that open the suite along.
     pub(super) whole: bool,
+    /// Lines that are dropped, from the first byte of one to the last of another.
+    pub(super) cut: Vec<(u32, u32)>,
+    /// Bytes whose lines stay as deep as they are.
+    pub(super) level: Vec<(u32, u32)>,
 }
 
 impl Wrap {
@@ -52,6 +56,8 @@ impl Wrap {
             dropped: Vec::new(),
             tails: Vec::new(),
             whole: false,
+            cut: Vec::new(),
+            level: Vec::new(),
         }
     }
 }
@@ -190,7 +196,7 @@ impl<'a> Sheet<'a> {
     }
 
     fn body(&self, wrap: &Wrap, start: u32, end: u32, base: &str, unit: &str, lines: &mut Vec<String>) -> Option<()> {
-        let mut dropped = Vec::new();
+        let mut dropped = wrap.cut.clone();
         for statement in &wrap.dropped {
             if !self.stands_alone(*statement, *statement) || !self.starts_line(self.start(*statement)) {
                 return None;
@@ -198,6 +204,7 @@ impl<'a> Sheet<'a> {
             dropped.push((self.line_start(self.start(*statement)), self.line_end(self.end(*statement))));
         }
         let prefix = unit.repeat(wrap.depth);
+        let level = |at: u32| wrap.level.iter().any(|(from, to)| *from < at && at <= *to);
         let mut inner = wrap.inner.iter().peekable();
         let mut at = start;
         while at <= end {
@@ -216,7 +223,7 @@ impl<'a> Sheet<'a> {
             if !dropped.iter().any(|(from, to)| *from <= self.line_start(at) && at <= *to) {
                 lines.push(if at == start {
                     format!("{base}{prefix}{line}")
-                } else if line.trim().is_empty() || self.outline.in_string(at) {
+                } else if line.trim().is_empty() || self.outline.in_string(at) || level(at) {
                     line
                 } else {
                     format!("{prefix}{line}")

@@ -5,6 +5,7 @@ use facts::{Confidence, Finding, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, Test};
 use crate::body::{LocalId, Op, Val};
+use crate::fix;
 use crate::name::Name;
 use crate::project::{ClassId, FuncId};
 use crate::types::Type;
@@ -55,7 +56,7 @@ fn slot(analysis: &Analysis<'_>, class: ClassId, code: FuncId, val: Val, name: N
         .within(analysis.symbol(code))
         .also(analysis.span(method, store), "filled here with an instance of whichever class is asked first")
         .also(crate::contexts::class_span(analysis.project, heir), "inherits the slot");
-    Some(finding.confidence(Confidence::High))
+    Some(finding.confidence(Confidence::High).with_fix(fix::own_slot(analysis, class, val)))
 }
 
 /// All subclasses of a class, nearest first.

@@ -5,6 +5,7 @@ use facts::{Action, Finding, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, Rival, Stretch, Test, is_write, removes};
 use crate::body::{BlockKind, Op, Val};
+use crate::fix;
 use crate::summary::{Access, Held, Touch, read_within};
 
 pub(super) static RULE: Rule = Rule {
@@ -204,4 +205,5 @@ fn finding(
         .also(analysis.span(act.func, second.at), "taken again here; others may have had it in between")
         .confidence(rival.confidence)
         .because(evidence)
+        .with_fix(fix::merge_blocks(analysis, act.func, link.read, second.at))
 }

@@ -5,6 +5,7 @@ use facts::{Action, Confidence, Finding, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, Handout, Stretch, is_write};
 use crate::body::{Op, Val};
+use crate::fix;
 use crate::name::Name;
 use crate::project::{ClassId, FuncId};
 use crate::types::{Slot, Type};
@@ -97,6 +98,7 @@ fn started(analysis: &Analysis<'_>, init: FuncId, handout: &Handout, late: &Late
         .also(analysis.span(init, late.store), "set only here")
         .also(analysis.span(late.read.0, late.read.1), "needed here, on the other thread")
         .confidence(Confidence::High)
+        .with_fix((func == init).then(|| fix::start_last(analysis, init, at)).flatten())
 }
 
 /// The object enters a registry that another thread goes through.

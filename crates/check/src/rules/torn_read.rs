@@ -6,6 +6,7 @@ use rustc_hash::FxHashMap;
 use super::Rule;
 use crate::analysis::{Analysis, Rival, Stretch, Test, is_write};
 use crate::body::{BlockKind, Op, Val};
+use crate::fix;
 use crate::project::{FuncId, ModuleId};
 use crate::summary::{Access, Touch};
 use crate::types::Slot;
@@ -182,8 +183,9 @@ fn writer<'a>(analysis: &Analysis<'a>, early: &Access, late: &Access) -> Option<
 
 fn finding(analysis: &Analysis<'_>, early: &Access, late: &Access, lock: Lock, rival: &Rival<'_>) -> Finding {
     let (first, second) = (analysis.place_name(early), analysis.place_name(late));
-    let lock = analysis.name_of(lock.place, late.func);
     let stretch = Stretch { func: late.func, from: early.val, to: late.act };
+    let fix = fix::hold_known(analysis, late, stretch, lock, "both reads");
+    let lock = analysis.name_of(lock.place, late.func);
     let order = vec![
         format!("one thread reads `{first}`"),
         format!("another thread takes `{lock}` and writes `{first}` and `{second}`"),
@@ -199,4 +201,5 @@ fn finding(analysis: &Analysis<'_>, early: &Access, late: &Access, lock: Lock, r
         .also(analysis.span(rival.access.func, rival.access.act), "written together with the other here")
         .confidence(rival.confidence)
         .because(evidence)
+        .with_fix(fix)
 }
