@@ -451,10 +451,10 @@ fn lacks_our_guard(ours: &LockSet, theirs: &LockSet) -> bool {
     theirs.is_empty() && ours.iter().any(|lock| lock.kind == facts::LockKind::Thread)
 }
 
-/// Nobody calls from outside before the program has been imported and started.
+/// Nobody calls from outside before the program has been imported and started, and the loop runs where it was started.
 fn starts_before(one: EntryKind, two: EntryKind) -> bool {
-    let outside = |kind| matches!(kind, EntryKind::Api | EntryKind::AsyncApi);
-    one == EntryKind::Main && (outside(two) || two == EntryKind::Main) || two == EntryKind::Main && outside(one)
+    let after = |kind| matches!(kind, EntryKind::Api | EntryKind::AsyncApi | EntryKind::Task);
+    one == EntryKind::Main && (after(two) || two == EntryKind::Main) || two == EntryKind::Main && after(one)
 }
 
 /// The action that a touch is.

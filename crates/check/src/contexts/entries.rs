@@ -34,7 +34,7 @@ pub(super) fn find(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]
 /// Does the call of `callee` in `caller` only make a coroutine, for a loop to run?
 pub(super) fn makes_coroutine(project: &Project, caller: FuncId, callee: FuncId) -> bool {
     let callee = project.function(callee);
-    callee.is_async && !callee.is_generator && !project.function(caller).is_async
+    callee.is_async && !project.function(caller).is_async
 }
 
 /// Is the module a program of its own that starts no thread?

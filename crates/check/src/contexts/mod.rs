@@ -108,14 +108,18 @@ pub fn infer(project: &Project, types: &TypeMap, annotations: &Annotations, shar
     contexts
 }
 
-const GROUPS_MAX: usize = 120;
+/// How many groups there are before entry points share one; a few more come on top, one or two for each kind.
+const GROUPS_MAX: usize = 100;
 
 fn group(found: Vec<Entry>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for entry in found {
-        let own = matches!(entry.kind, EntryKind::Thread | EntryKind::Pool) && groups.len() < GROUPS_MAX;
+        // A task that is started in one place is one task; handlers are many.
+        let started = entry.kind == EntryKind::Task && entry.site.is_some();
+        let own = (matches!(entry.kind, EntryKind::Thread | EntryKind::Pool) || started) && groups.len() < GROUPS_MAX;
         let known = groups.iter_mut().find(|group| {
-            group.kind == entry.kind && (!own || group.entries.iter().any(|other| other.func == entry.func))
+            let alike = group.entries.iter().all(|other| other.site.is_some() == entry.site.is_some());
+            group.kind == entry.kind && (!own && alike || group.entries.iter().any(|other| other.func == entry.func))
         });
         match known {
             Some(group) => {
