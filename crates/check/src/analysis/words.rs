@@ -205,6 +205,9 @@ impl Analysis<'_> {
             (true, EntryKind::Pool) => "a pool runs it on several threads".to_owned(),
             (true, EntryKind::Task) => "two tasks can take turns at an await".to_owned(),
             (true, _) => "several such threads can run at once".to_owned(),
+            (false, _) if one.thread(ours).same_loop(two.thread(theirs)) => {
+                "two tasks can take turns at an await".to_owned()
+            }
             (false, _) => match (one.kind, two.kind) {
                 (EntryKind::Finalizer, _) | (_, EntryKind::Finalizer) => {
                     "finalizers run in the middle of other code".to_owned()
@@ -224,7 +227,7 @@ impl Analysis<'_> {
         match reason {
             Reason::Configured => "the configuration says that instances are shared".to_owned(),
             Reason::Declared => "an annotation says that instances are shared".to_owned(),
-            Reason::HandsOut => "the object hands its own methods to threads".to_owned(),
+            Reason::HandsOut => "the object hands its own methods to threads or tasks".to_owned(),
             Reason::OwnsThread => "the object owns a thread".to_owned(),
             Reason::OwnsLock => "the object owns a lock, so it is meant for several threads".to_owned(),
             Reason::HoldsGuarded => {
