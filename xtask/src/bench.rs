@@ -37,6 +37,47 @@ pub fn run(trees: &[PathBuf], runs: u32) -> Result<(), String> {
         }
         measure(tree, &tools, runs.max(1));
     }
+    if let Some(tree) = trees.first() {
+        grow(tree, &tools[0], runs.max(1))?;
+    }
+    Ok(())
+}
+
+/// The same folder once, four times and twelve times: time should grow as the lines do.
+fn grow(tree: &Path, tool: &Tool, runs: u32) -> Result<(), String> {
+    println!("\n{} beside itself", tree.display());
+    println!("| copies | wall (s) | peak (MiB) | time for each copy against one |");
+    println!("|---|---|---|---|");
+    let mut first = None;
+    for copies in [1u32, 4, 12] {
+        let folder = tempfile::tempdir().map_err(|error| format!("no temporary folder: {error}"))?;
+        for idx in 0..copies {
+            copy(tree, &folder.path().join(format!("copy_{idx}")))
+                .map_err(|error| format!("{} cannot be copied: {error}", tree.display()))?;
+        }
+        let costs = (0..runs).filter_map(|_| cost(tool, folder.path()));
+        let Some(best) = costs.min_by_key(|cost| cost.wall) else {
+            return Err(format!("{copies} copies did not end in {RUN_S_MAX} s"));
+        };
+        let each = best.wall.as_secs_f64() / f64::from(copies);
+        let one = *first.get_or_insert(each);
+        let peak = as_f64(best.peak_kib) / 1024.0;
+        println!("| {copies} | {:.2} | {peak:.0} | {:.2} |", best.wall.as_secs_f64(), each / one);
+    }
+    Ok(())
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if entry.file_type()?.is_dir() {
+            copy(&path, &target)?;
+        } else if path.extension().is_some_and(|end| end == "py") {
+            fs::copy(&path, &target)?;
+        }
+    }
     Ok(())
 }
 
@@ -49,8 +90,8 @@ fn tools() -> Vec<Tool> {
     };
     let peers = [
         ("ruff", &["check", "--select", "ALL", "--no-cache", "--isolated", "--quiet", "--exit-zero"][..], &[][..]),
-        ("thread-safety", &[], &[]),
-        ("threadcheck", &[], &[]),
+        ("thread-safety", &["analyze"], &["--language", "python", "--output", "json", "--file", "/dev/null"]),
+        ("threadcheck", &["scan", "--json"], &[]),
     ];
     let mut tools = vec![ours];
     for (name, before, after) in peers {
