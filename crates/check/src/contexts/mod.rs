@@ -93,6 +93,8 @@ pub struct Contexts {
     /// By function: whom it calls.
     pub calls: Vec<Vec<CallSite>>,
     sharing: FxHashMap<ClassId, Sharing>,
+    /// By function: does a thread, task or hook enter there?
+    entered: Vec<bool>,
 }
 
 /// Finds entry points, follows calls, and tells which classes have shared instances.
@@ -101,9 +103,12 @@ pub fn infer(project: &Project, types: &TypeMap, annotations: &Annotations, shar
     let (calls, callers) = calls::graph(project, types);
     let found = entries::find(project, types, &callers);
     let sharing = sharing::find(project, types, annotations, &found, shared);
+    let mut entered = vec![false; callers.len()];
+    let inside = |kind| !matches!(kind, EntryKind::Api | EntryKind::AsyncApi | EntryKind::Main);
+    found.iter().filter(|entry| inside(entry.kind)).for_each(|entry| entered[entry.func.0 as usize] = true);
     let groups = group(found);
     let mut contexts =
-        Contexts { groups, reach: vec![0; callers.len()], parents: FxHashMap::default(), callers, calls, sharing };
+        Contexts { groups, reach: vec![0; callers.len()], parents: FxHashMap::default(), callers, calls, sharing, entered };
     contexts.spread(project);
     contexts
 }
@@ -170,6 +175,12 @@ impl Contexts {
     #[must_use]
     pub fn is_reached_by(&self, func: FuncId, kinds: &[EntryKind]) -> bool {
         self.groups_of(func).any(|idx| kinds.contains(&self.groups[idx].kind))
+    }
+
+    /// Is the function itself where a thread, task or hook enters (outside callers aside)?
+    #[must_use]
+    pub fn is_reached_by_itself(&self, id: FuncId) -> bool {
+        self.entered[id.0 as usize]
     }
 
     /// From an entry point of the group to the function: each function with the call that leads to it.

@@ -115,12 +115,15 @@ impl Collector<'_> {
     /// Class attributes are as global as globals.
     fn on_class(&self, func: FuncId, val: Val) -> bool {
         let body = &self.project.function(func).body;
-        match body.op(val) {
-            Op::Attr { base, .. } | Op::StoreAttr { base, .. } | Op::DelAttr { base, .. } => {
-                self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_)))
-            }
+        let (Op::Attr { base, .. } | Op::StoreAttr { base, .. } | Op::DelAttr { base, .. }) = body.op(val) else {
+            return false;
+        };
+        // A class that is handed in may be any subclass, perhaps one that is still being made.
+        let handed_in = match body.op(body.origin(base)) {
+            Op::Param(idx) => idx > 0 || self.project.class_of(func).is_none(),
             _ => false,
-        }
+        };
+        !handed_in && self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_)))
     }
 
     fn is_owned(&self, func: FuncId, body: &Body, val: Val) -> bool {

@@ -4,7 +4,7 @@ use facts::LockSet;
 
 use super::Summaries;
 use crate::body::{FunctionKind, Op};
-use crate::contexts::{CallSite, Contexts, EntryKind};
+use crate::contexts::{CallSite, Contexts};
 use crate::project::{FuncId, Project};
 use crate::types::TypeMap;
 
@@ -156,15 +156,4 @@ fn start(project: &Project, contexts: &Contexts, summaries: &Summaries, id: Func
         || callers.iter().any(|site| site.as_value || site.guessed)
         || !callers.iter().any(|site| counts(project, summaries, site));
     free.then(LockSet::default)
-}
-
-impl Contexts {
-    /// Is the function itself where a thread, task or hook enters (outside callers aside)?
-    #[must_use]
-    pub fn is_reached_by_itself(&self, id: FuncId) -> bool {
-        self.groups.iter().any(|group| {
-            !matches!(group.kind, EntryKind::Api | EntryKind::AsyncApi | EntryKind::Main)
-                && group.entries.iter().any(|entry| entry.func == id)
-        })
-    }
 }
