@@ -10,6 +10,7 @@ use crate::types::{Slot, Std, Type, TypeMap};
 /// All entry points, in order of their text.
 pub(super) fn find(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]) -> Vec<Entry> {
     let mut found = Vec::new();
+    let forked = forked(project, types, callers);
     let imported = imported(project);
     let scripts: Vec<bool> = (0..project.modules.len()).map(|idx| !imported[idx] && is_script(project, idx)).collect();
     for func in project.function_ids() {
@@ -22,10 +23,46 @@ pub(super) fn find(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]
             // Each thread object has its own `run`; whether several exist shows where they are made.
             let multiple = kind != EntryKind::Thread || made_often(project, types, func, callers);
             found.push(Entry { kind, func, site: None, multiple });
-        } else if !project.is_test[module] && !scripts[module] && is_public(project, func, callers) {
+        } else if !project.is_test[module]
+            && !scripts[module]
+            && !forked[func.0 as usize]
+            && is_public(project, func, callers)
+        {
             let on_loop = project.function(func).is_async || is_loop_object(project, types, func);
             let kind = if on_loop { EntryKind::AsyncApi } else { EntryKind::Api };
             found.push(Entry { kind, func, site: None, multiple: true });
+        }
+    }
+    found
+}
+
+/// How many steps from a fork hook are followed.
+const FORK_STEPS: usize = 4;
+
+/// By function: does it run only in a forked child, where there is one thread: the hooks of `os.register_at_fork`, and
+/// what only they call?
+fn forked(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]) -> Vec<bool> {
+    let mut found = vec![false; callers.len()];
+    for func in project.function_ids() {
+        let name = project.function(func).name;
+        found[func.0 as usize] |= name.as_str().contains("after_fork") || name.as_str().contains("at_fork");
+        let body = &project.function(func).body;
+        for call in body.vals() {
+            let Op::Call { args, .. } = body.op(call) else { continue };
+            if !types.external_callee(project, func, call).is_some_and(|name| name == "os.register_at_fork") {
+                continue;
+            }
+            for arg in body.args(args).iter().filter(|arg| arg.name.is_some_and(|name| name == "after_in_child")) {
+                for hook in entered(project, types, func, arg.value) {
+                    found[hook.0 as usize] = true;
+                }
+            }
+        }
+    }
+    for _ in 0..FORK_STEPS {
+        for func in project.function_ids() {
+            let mut calls = callers[func.0 as usize].iter().filter(|site| !site.guessed).peekable();
+            found[func.0 as usize] |= calls.peek().is_some() && calls.all(|site| found[site.caller.0 as usize]);
         }
     }
     found

@@ -107,8 +107,15 @@ pub fn infer(project: &Project, types: &TypeMap, annotations: &Annotations, shar
     let inside = |kind| !matches!(kind, EntryKind::Api | EntryKind::AsyncApi | EntryKind::Main);
     found.iter().filter(|entry| inside(entry.kind)).for_each(|entry| entered[entry.func.0 as usize] = true);
     let groups = group(found);
-    let mut contexts =
-        Contexts { groups, reach: vec![0; callers.len()], parents: FxHashMap::default(), callers, calls, sharing, entered };
+    let mut contexts = Contexts {
+        groups,
+        reach: vec![0; callers.len()],
+        parents: FxHashMap::default(),
+        callers,
+        calls,
+        sharing,
+        entered,
+    };
     contexts.spread(project);
     contexts
 }

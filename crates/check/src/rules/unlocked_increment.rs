@@ -4,6 +4,7 @@ use facts::{Action, Finding, RuleInfo, Severity};
 
 use super::Rule;
 use crate::analysis::{Analysis, Stretch, is_write};
+use crate::body::Op;
 use crate::fix;
 use crate::summary::{Access, Touch};
 
@@ -32,7 +33,8 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 fn update_finding(analysis: &Analysis<'_>, update: &Access) -> Option<Finding> {
     let from = match update.touch {
         Touch::Update(read) => read,
-        Touch::ItemUpdate => update.val,
+        // Each thread has a key of its own: nobody else updates that item.
+        Touch::ItemUpdate if !has_own_key(analysis, update) => update.val,
         _ => return None,
     };
     let stretch = Stretch { func: update.func, from: from.min(update.val), to: update.act };
@@ -49,4 +51,11 @@ fn update_finding(analysis: &Analysis<'_>, update: &Access) -> Option<Finding> {
     let message = format!("`{name}` is read and written back without a lock");
     let finding = analysis.race(&RULE.info, update, stretch, &rival, message, order);
     Some(finding.with_fix(fix::hold_lock(analysis, update, stretch, "the update")))
+}
+
+fn has_own_key(analysis: &Analysis<'_>, update: &Access) -> bool {
+    match analysis.body(update.func).op(update.act) {
+        Op::StoreItem { key, .. } => analysis.is_own_key(update.func, key),
+        _ => false,
+    }
 }

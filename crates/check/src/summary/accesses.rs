@@ -167,7 +167,7 @@ impl Collector<'_> {
             | Op::StoreLocal { value, update, .. } => {
                 let touch = match read_within(self.project, self.types, func, value, slot) {
                     // The old value itself is put back.
-                    Some(read) if !update && body.origin(value) == read => Touch::Store(value),
+                    Some(read) if !update && puts_back(body, value, read) => Touch::Store(value),
                     Some(read) => Touch::Update(read),
                     None if update => Touch::Update(value),
                     None => Touch::Store(value),
@@ -276,6 +276,16 @@ impl Collector<'_> {
             Some(Container::Deque | Container::WeakSet | Container::WeakDict) => Touch::Iterate,
             _ => Touch::Snapshot,
         }
+    }
+}
+
+/// `x = old`, `x = given or x`, `x = given if ... else x`: the old value is kept as it is.
+fn puts_back(body: &Body, value: Val, read: Val) -> bool {
+    let is_read = |val: Val| body.origin(val) == read;
+    match body.op(body.origin(value)) {
+        Op::Either(_, kept) => is_read(kept),
+        Op::Choice { then, other, .. } => is_read(then) || is_read(other),
+        _ => is_read(value),
     }
 }
 
