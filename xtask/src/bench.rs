@@ -90,7 +90,7 @@ fn tools() -> Vec<Tool> {
     };
     let peers = [
         ("ruff", &["check", "--select", "ALL", "--no-cache", "--isolated", "--quiet", "--exit-zero"][..], &[][..]),
-        ("thread-safety", &["analyze"], &["--language", "python", "--output", "json", "--file", "/dev/null"]),
+        ("thread-safety", &["analyze"], &["--language", "python", "--output", "json", "--file", "thread-safety.json"]),
         ("threadcheck", &["scan", "--json"], &[]),
     ];
     let mut tools = vec![ours];
@@ -131,9 +131,12 @@ fn as_f64(n: u64) -> f64 {
     u32::try_from(n).map_or(f64::INFINITY, f64::from)
 }
 
+/// One run, in an empty folder, so that a tool finds no configuration and what it writes is thrown away.
 fn cost(tool: &Tool, tree: &Path) -> Option<Cost> {
+    let (folder, tree) = (tempfile::tempdir().ok()?, tree.canonicalize().ok()?);
     let started = Instant::now();
     let mut child = Command::new(&tool.program)
+        .current_dir(folder.path())
         .args(tool.before)
         .arg(tree)
         .args(tool.after)

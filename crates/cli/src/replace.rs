@@ -5,12 +5,16 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to a file beside `file` and moves it into place. Permissions stay, and so does a link: what it
-/// points to is replaced.
+/// points to is replaced. What is no regular file (a device, a pipe) is written to as it is.
 ///
 /// # Errors
 /// If the folder cannot be written to. The file is then as it was.
 pub fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
     let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
+    // A device or pipe is no file that could be moved away: it is written to.
+    if fs::metadata(&target).is_ok_and(|meta| !meta.is_file()) {
+        return fs::OpenOptions::new().write(true).open(&target)?.write_all(bytes);
+    }
     let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
         _ => PathBuf::from("."),
@@ -36,4 +40,28 @@ fn make_readable(file: &Path) -> io::Result<()> {
 #[cfg(not(unix))]
 fn make_readable(_file: &Path) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_stays_a_device() {
+        use std::os::unix::fs::FileTypeExt;
+        replace(Path::new("/dev/null"), b"gone").expect("it takes everything");
+        let kind = fs::metadata("/dev/null").expect("it is there").file_type();
+        assert!(kind.is_char_device());
+    }
+
+    #[test]
+    fn a_file_is_replaced_and_a_new_one_made() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("a.txt");
+        for text in ["one", "two"] {
+            replace(&file, text.as_bytes()).expect("it can be written");
+            assert_eq!(fs::read_to_string(&file).expect("it is there"), text);
+        }
+        assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
+    }
 }

@@ -49,7 +49,7 @@ fn forked(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]) -> Vec<
         let body = &project.function(func).body;
         for call in body.vals() {
             let Op::Call { args, .. } = body.op(call) else { continue };
-            if !types.external_callee(project, func, call).is_some_and(|name| name == "os.register_at_fork") {
+            if types.external_callee(project, func, call).is_none_or(|name| name != "os.register_at_fork") {
                 continue;
             }
             for arg in body.args(args).iter().filter(|arg| arg.name.is_some_and(|name| name == "after_in_child")) {
