@@ -1,4 +1,5 @@
-//! Replaces a file in one step: a reader sees the old bytes or the new ones, never a part.
+//! Replaces a file in one step: a reader sees the old bytes or the new ones, never a part. What is no plain file, such
+//! as a device or a pipe, is written to as it is.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,8 +9,11 @@ use std::path::{Path, PathBuf};
 /// points to is replaced.
 ///
 /// # Errors
-/// If the folder cannot be written to. The file is then as it was.
+/// If the folder cannot be written to. A plain file is then as it was.
 pub fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::metadata(file).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+        return fs::OpenOptions::new().write(true).open(file)?.write_all(bytes);
+    }
     let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
     let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
