@@ -356,6 +356,46 @@ fn what_cannot_be_read_or_parsed_is_one_finding_each() {
 
 #[cfg(unix)]
 #[test]
+fn what_is_no_plain_file_is_written_to_and_not_replaced() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let folder = Folder::new(&[("bad.py", LOST_UPDATE)]);
+    symlink("/dev/null", folder.path("sink")).expect("a link");
+    assert_eq!(folder.run("check --output sink").code, 1);
+    assert!(fs::metadata("/dev/null").expect("it is there").file_type().is_char_device());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn files_whose_names_are_no_text_are_told_apart() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new(&[]);
+    for name in [b"a\xFE.py", b"a\xFF.py"] {
+        fs::write(folder.path("").join(OsStr::from_bytes(name)), LOST_UPDATE).expect("a file");
+    }
+    let (_, findings) = folder.check("");
+    assert_eq!(texts(&findings, "path"), ["a\\xFE.py", "a\\xFF.py"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_stderr_that_takes_nothing_does_no_harm() {
+    let folder = Folder::new(&[("bad.py", LOST_UPDATE)]);
+    for words in ["check --statistics --format json", "fix --unsafe --diff"] {
+        let full = fs::OpenOptions::new().write(true).open("/dev/full").expect("a device");
+        let ended = Command::new(env!("CARGO_BIN_EXE_raceproof-under-test"))
+            .args(words.split_whitespace())
+            .current_dir(folder.path(""))
+            .stdout(Stdio::null())
+            .stderr(full)
+            .status()
+            .expect("it starts");
+        assert_eq!(ended.code(), Some(1), "{words}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
 fn loops_of_links_and_closed_folders_do_no_harm() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let folder = Folder::new(&[("a/bad.py", LOST_UPDATE), ("closed/b.py", LOST_UPDATE)]);

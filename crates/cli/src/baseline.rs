@@ -8,6 +8,7 @@ use std::path::Path;
 use facts::{Files, Finding};
 use serde::{Deserialize, Serialize};
 
+use crate::discover::reason;
 use crate::error::Error;
 use crate::replace::replace;
 
@@ -58,7 +59,7 @@ impl Baseline {
         let shown = file.display();
         let text = std::fs::read_to_string(file).map_err(|cause| {
             Error::new(format!("cannot read the baseline `{shown}`"))
-                .because(cause)
+                .because(reason(&cause))
                 .help("write it with `raceproof check --write-baseline`")
         })?;
         let document: Document = serde_json::from_str(&text)
@@ -129,5 +130,5 @@ pub fn write(file: &Path, findings: &[Finding], files: &Files) -> Result<(), Err
     };
     let mut text = serde_json::to_string_pretty(&document).map_err(|cause| failed(&cause))?;
     text.push('\n');
-    replace(file, text.as_bytes()).map_err(|cause| failed(&cause))
+    replace(file, text.as_bytes()).map_err(|cause| failed(&reason(&cause)))
 }

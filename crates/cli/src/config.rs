@@ -11,7 +11,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 
 use crate::args::{ConfidenceArg, RuntimeArg};
-use crate::discover::{absolute, shown};
+use crate::discover::{absolute, reason, shown};
 use crate::error::{Error, nearest};
 
 /// A key of the configuration, as `docs/configuration.md` shows it.
@@ -201,7 +201,7 @@ impl Config {
     /// `None` if it is a `pyproject.toml` without our table.
     fn read(file: &Path) -> Result<Option<Self>, Error> {
         let text = std::fs::read_to_string(file)
-            .map_err(|cause| Error::new(format!("cannot read `{}`", shown(file))).because(cause))?;
+            .map_err(|cause| Error::new(format!("cannot read `{}`", shown(file))).because(reason(&cause)))?;
         let is_pyproject = file.file_name().is_some_and(|name| name == "pyproject.toml");
         let read = if is_pyproject {
             toml::from_str::<Pyproject>(&text).map(|whole| whole.tool.and_then(|tools| tools.raceproof))

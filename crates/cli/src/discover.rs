@@ -4,6 +4,7 @@
 //! harm. What was asked for by name is looked at even where a folder walk would have left it out.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Mutex;
 
@@ -222,7 +223,8 @@ pub fn reason(cause: &std::io::Error) -> String {
     }
 }
 
-/// A path as it is shown: relative to the current folder where it lies below it, with `/` between its parts.
+/// A path as it is shown: relative to the current folder where it lies below it, with `/` between its parts. Bytes
+/// that are no text are shown as `\xFF`, so that two files never share a name.
 #[must_use]
 pub fn shown(path: &Path) -> String {
     let here = std::env::current_dir().unwrap_or_default();
@@ -236,7 +238,12 @@ pub fn shown(path: &Path) -> String {
                 if !text.is_empty() && !text.ends_with('/') {
                     text.push('/');
                 }
-                text.push_str(&part.as_os_str().to_string_lossy());
+                for chunk in part.as_os_str().as_encoded_bytes().utf8_chunks() {
+                    text.push_str(chunk.valid());
+                    for byte in chunk.invalid() {
+                        let _ = write!(text, "\\x{byte:02X}");
+                    }
+                }
             }
         }
     }

@@ -1,4 +1,5 @@
-//! Replaces a file in one step: a reader sees the old bytes or the new ones, never a part.
+//! Replaces a file in one step: a reader sees the old bytes or the new ones, never a part. What is no plain file, such
+//! as a device or a pipe, is written to as it is.
 
 use std::fs;
 use std::io::{self, Write};
@@ -8,8 +9,11 @@ use std::path::{Path, PathBuf};
 /// points to is replaced. What is no regular file (a device, a pipe) is written to as it is.
 ///
 /// # Errors
-/// If the folder cannot be written to. The file is then as it was.
+/// If the folder cannot be written to. A plain file is then as it was.
 pub fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    if fs::metadata(file).is_ok_and(|meta| !meta.is_file() && !meta.is_dir()) {
+        return fs::OpenOptions::new().write(true).open(file)?.write_all(bytes);
+    }
     let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
     // A device or pipe is no file that could be moved away: it is written to.
     if fs::metadata(&target).is_ok_and(|meta| !meta.is_file()) {

@@ -2,12 +2,13 @@
 //! hold two at the same time.
 
 use facts::{LockKind, PlaceId, Span};
+use rustc_hash::FxHashSet;
 
 use super::Analysis;
 use super::is_explicit;
 use crate::body::{BlockKind, Op, Val};
 use crate::contexts::EntryKind;
-use crate::project::FuncId;
+use crate::project::{ClassId, FuncId};
 use crate::summary::effects::lock_path;
 use crate::summary::paths::ObjectPath;
 use crate::summary::{Effect, Given, Held, Maker};
@@ -223,24 +224,25 @@ impl<'a> Analysis<'a> {
         self.body(func).enclosing(at).any(|(_, block)| matches!(block.kind, BlockKind::Loop(_)))
     }
 
-    /// Does exactly one instance of a class exist: is it made once, at import?
+    /// The classes of which exactly one instance exists: those that are made once, at import.
     #[must_use]
-    pub fn is_single(&self, class: crate::project::ClassId) -> bool {
-        let mut count = 0;
+    pub fn singles(&self) -> FxHashSet<ClassId> {
+        let mut once = FxHashSet::default();
+        let mut often = FxHashSet::default();
         for func in self.functions() {
             let body = self.body(func);
             for val in body.vals() {
                 let Op::Call { func: target, .. } = body.op(val) else { continue };
-                if !self.types.of(func, target).contains(&Type::Class(class)) {
-                    continue;
-                }
-                count += 1;
-                if !self.is_import_code(func) || self.is_in_loop(func, val) {
-                    return false;
+                for of in self.types.of(func, target) {
+                    let Type::Class(class) = *of else { continue };
+                    if !once.insert(class) || !self.is_import_code(func) || self.is_in_loop(func, val) {
+                        often.insert(class);
+                    }
                 }
             }
         }
-        count == 1
+        once.retain(|class| !often.contains(class));
+        once
     }
 }
 

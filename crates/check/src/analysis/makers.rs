@@ -1,5 +1,7 @@
 //! How an object comes to be: by a constructor, on first use, again after a fork, in a local that nobody else sees.
 
+use rustc_hash::FxHashSet;
+
 use super::Analysis;
 use crate::body::{Body, LocalId, Op};
 use crate::name::Name;
@@ -71,24 +73,54 @@ impl Analysis<'_> {
         handed || name.contains("fork") || name.contains("reinit") || name.contains("setstate")
     }
 
-    /// Does anything in the program read the slot, as far as names tell?
+    /// What the program reads of the slots that hold locks, collected in one walk.
     #[must_use]
-    pub fn is_read(&self, slot: Slot, name: Name) -> bool {
-        self.functions().any(|func| {
+    pub fn lock_reads(&self) -> LockReads {
+        let names: FxHashSet<Name> =
+            self.summaries.makers.keys().map(|slot| crate::contexts::slot_name(self.project, *slot)).collect();
+        let mut found = LockReads::default();
+        if names.is_empty() {
+            return found;
+        }
+        for func in self.functions() {
             let body = self.body(func);
-            body.vals().any(|val| match body.op(val) {
-                Op::Attr { name: other, .. } if other == name => {
-                    // Unless it is surely the lock of another class.
-                    let slots = self.types.slots_of(self.project, func, val);
-                    slots.is_empty() || slots.iter().any(|other| *other == slot || self.makers(*other).is_empty())
+            for val in body.vals() {
+                match body.op(val) {
+                    Op::Attr { name, .. } if names.contains(&name) && !found.anywhere.contains(&name) => {
+                        let slots = self.types.slots_of(self.project, func, val);
+                        // Unless it is surely the lock of another class.
+                        if slots.is_empty() || slots.iter().any(|slot| self.makers(*slot).is_empty()) {
+                            found.anywhere.insert(name);
+                        }
+                        found.slots.extend(slots);
+                    }
+                    Op::Global(name) | Op::Str(name) if names.contains(&name) => {
+                        found.anywhere.insert(name);
+                    }
+                    Op::Import(idx) => {
+                        let module = &self.project.modules[self.project.module_of(func).0 as usize];
+                        found.anywhere.extend(module.imports[idx as usize].member);
+                    }
+                    _ => {}
                 }
-                Op::Global(other) | Op::Str(other) => other == name,
-                Op::Import(idx) => {
-                    let module = &self.project.modules[self.project.module_of(func).0 as usize];
-                    module.imports[idx as usize].member == Some(name)
-                }
-                _ => false,
-            })
-        })
+            }
+        }
+        found
+    }
+}
+
+/// What is read of the slots that hold locks, as far as names tell.
+#[derive(Default)]
+pub struct LockReads {
+    slots: FxHashSet<Slot>,
+    /// Names that are read where it is open whose they are.
+    anywhere: FxHashSet<Name>,
+}
+
+impl LockReads {
+    /// Does anything in the program read the slot, which has this name?
+    #[must_use]
+    pub fn has(&self, slot: Slot, name: Name) -> bool {
+        self.slots.contains(&slot) || self.anywhere.contains(&name)
     }
 }

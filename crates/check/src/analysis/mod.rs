@@ -49,6 +49,7 @@ pub use imports::LazyImport;
 pub use lock_order::{Cycle, Edge, Witness};
 pub use locks::{Reentry, Under};
 pub use loops::Loop;
+pub use makers::LockReads;
 pub use objects::Made;
 pub use ordering::is_explicit;
 pub use saved::{State, Swap};

@@ -21,7 +21,7 @@ pub(super) fn find(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]
         spawned(project, types, func, &mut found);
         if let Some(kind) = by_definition(project, types, func) {
             // Each thread object has its own `run`; whether several exist shows where they are made.
-            let multiple = kind != EntryKind::Thread || made_often(project, types, func, callers);
+            let multiple = kind != EntryKind::Thread || made_often(project, func, callers);
             found.push(Entry { kind, func, site: None, multiple });
         } else if !project.is_test[module]
             && !scripts[module]
@@ -412,8 +412,7 @@ fn entered(project: &Project, types: &TypeMap, func: FuncId, value: Val) -> Vec<
 }
 
 /// Is the class of this `run` instantiated in a loop, or in more than one place?
-fn made_often(project: &Project, types: &TypeMap, run: FuncId, callers: &[Vec<CallSite>]) -> bool {
-    let _ = types;
+fn made_often(project: &Project, run: FuncId, callers: &[Vec<CallSite>]) -> bool {
     let Some(init) = project.class_of(run).and_then(|class| project.method(class, Name::new("__init__"))) else {
         return false;
     };

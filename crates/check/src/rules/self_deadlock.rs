@@ -1,5 +1,7 @@
 //! See `self_deadlock.md` beside this file: it is the documentation and the test.
 
+use std::cell::OnceCell;
+
 use facts::{Confidence, Finding, PlaceId, RuleInfo, Severity};
 use rustc_hash::FxHashSet;
 
@@ -8,7 +10,7 @@ use crate::analysis::{Analysis, Reentry, Under};
 use crate::body::{Op, Val};
 use crate::contexts::EntryKind;
 use crate::fix;
-use crate::project::FuncId;
+use crate::project::{ClassId, FuncId};
 use crate::summary::paths::{ObjectPath, Root};
 use crate::summary::waits::Wait;
 use crate::summary::{Effect, Source, What};
@@ -29,6 +31,8 @@ pub(super) static RULE: Rule = Rule {
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     let hooks = analysis.logging_hooks();
     let mut seen: FxHashSet<(FuncId, Val, PlaceId)> = FxHashSet::default();
+    let singles = OnceCell::new();
+    let is_single = |class| singles.get_or_init(|| analysis.singles()).contains(&class);
     let stretches = analysis.under_locks();
     for under in &stretches {
         let place = under.held.lock.place;
@@ -37,7 +41,9 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
         }
         for effect in &under.effects {
             let finding = match &effect.what {
-                What::Takes { place: again, path } if *again == place => again_taken(analysis, under, effect, path),
+                What::Takes { place: again, path } if *again == place => {
+                    again_taken(analysis, under, effect, path, is_single)
+                }
                 What::Logs | What::Calls(_) | What::Waits(Wait::Network) => logged(analysis, under, effect, &hooks),
                 _ => None,
             };
@@ -50,15 +56,21 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 }
 
 /// Directly, or through calls: the same object, by its path.
-fn again_taken(analysis: &Analysis<'_>, under: &Under<'_>, effect: &Effect, path: &ObjectPath) -> Option<Finding> {
+fn again_taken(
+    analysis: &Analysis<'_>,
+    under: &Under<'_>,
+    effect: &Effect,
+    path: &ObjectPath,
+    is_single: impl Fn(ClassId) -> bool,
+) -> Option<Finding> {
     let place = under.held.lock.place;
     let same = path.is_known() && *path == under.path;
-    let single = match analysis.summaries.slot(place) {
-        Slot::Attr(class, _) => !effect.sure && analysis.is_single(class),
+    let is_only = || match analysis.summaries.slot(place) {
+        Slot::Attr(class, _) => !effect.sure && is_single(class),
         Slot::Global(..) => true,
         Slot::Local(..) => false,
     };
-    if !(same || single) || effect.depends || is_rebound(analysis, under, effect) {
+    if !(same || is_only()) || effect.depends || is_rebound(analysis, under, effect) {
         return None;
     }
     let name = analysis.name_of(place, under.func);

@@ -63,7 +63,7 @@ fn acquire(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val) -> Option<
         .vals()
         .filter(|val| matches!(analysis.method_call(func, *val), Some((other, "release")) if same(other)))
         .collect();
-    if is_handed_on(analysis, func, at, base, &slots) || releases.is_empty() {
+    if is_handed_on(analysis, func, base, &slots) || releases.is_empty() {
         return None;
     }
     let after: Vec<Val> =
@@ -120,7 +120,7 @@ fn receiver(body: &Body, call: Val) -> Option<Val> {
 
 /// Released by somebody else, on purpose: `release` is handed on as a value or called in another function, or the
 /// lock itself goes elsewhere.
-fn is_handed_on(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val, slots: &[Slot]) -> bool {
+fn is_handed_on(analysis: &Analysis<'_>, func: FuncId, base: Val, slots: &[Slot]) -> bool {
     let body = analysis.body(func);
     let value = body.vals().any(|val| match body.op(val) {
         Op::Attr { base: other, name } if name == "release" => {
@@ -134,7 +134,6 @@ fn is_handed_on(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val, slots
     });
     // A local lock that is made here serves to wait for somebody.
     let made_here = matches!(body.op(base), Op::Local(_)) && matches!(body.op(body.origin(base)), Op::Call { .. });
-    let _ = at;
     value || made_here && slots.iter().all(|slot| matches!(slot, Slot::Local(..)))
 }
 

@@ -3,7 +3,7 @@
 use facts::{Confidence, Finding, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::{Analysis, Stretch, Test};
+use crate::analysis::{Analysis, LockReads, Stretch, Test};
 use crate::body::{Body, FunctionKind, Op, Val};
 use crate::project::FuncId;
 use crate::summary::Maker;
@@ -35,10 +35,11 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     }
     let mut slots: Vec<&Slot> = analysis.summaries.makers.keys().collect();
     slots.sort_unstable();
+    let reads = analysis.lock_reads();
     for slot in slots {
         for maker in analysis.makers(*slot).iter().filter(|maker| !analysis.is_test(maker.func)) {
             if makes_lock(analysis, maker.func, maker.call).is_some() {
-                found.extend(stored(analysis, *slot, maker));
+                found.extend(stored(analysis, &reads, *slot, maker));
             }
         }
     }
@@ -143,13 +144,13 @@ fn memoized(analysis: &Analysis<'_>, func: FuncId, value: Val) -> Option<Finding
 }
 
 /// A lock that is stored: lazily, again, for nobody, or in a local that nobody else sees.
-fn stored(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Finding> {
+fn stored(analysis: &Analysis<'_>, reads: &LockReads, slot: Slot, maker: &Maker) -> Option<Finding> {
     match slot {
         Slot::Local(owner, _) if owner == maker.func => local(analysis, slot, maker),
         Slot::Local(..) => None,
         _ => lazily(analysis, maker.func, maker.store, &[slot])
             .or_else(|| replaced(analysis, slot, maker))
-            .or_else(|| untaken(analysis, slot, maker)),
+            .or_else(|| untaken(analysis, reads, slot, maker)),
     }
 }
 
@@ -208,12 +209,11 @@ fn replaced(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Findin
         _ => false,
     };
     let place = *analysis.summaries.places.get(&slot)?;
-    let takers = analysis.functions().filter(|other| *other != func);
-    let taken = takers.into_iter().any(|other| {
+    let takes = |other: FuncId| {
         let held = &analysis.summaries.function(other).held;
-        held.iter().any(|held| held.lock.place == place) && analysis.may_overlap(func, other).is_some()
-    });
-    if !own || !taken {
+        other != func && held.iter().any(|held| held.lock.place == place) && analysis.may_overlap(func, other).is_some()
+    };
+    if !own || !analysis.functions().any(takes) {
         return None;
     }
     let name = analysis.name_of(place, func);
@@ -225,13 +225,13 @@ fn replaced(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Findin
 }
 
 /// A private lock that nothing in the program ever reads.
-fn untaken(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Finding> {
+fn untaken(analysis: &Analysis<'_>, reads: &LockReads, slot: Slot, maker: &Maker) -> Option<Finding> {
     let name = crate::contexts::slot_name(analysis.project, slot);
     let on_loop = makes_lock(analysis, maker.func, maker.call)? == "asyncio.Lock";
     if on_loop || !name.is_private() || !analysis.makes_first(maker.func) {
         return None;
     }
-    let read = analysis.is_read(slot, name);
+    let read = reads.has(slot, name);
     let place = *analysis.summaries.places.get(&slot)?;
     let named = analysis.summaries.declared_guards.values().any(|(lock, _)| lock.place == place);
     let shown = analysis.name_of(place, maker.func);

@@ -253,7 +253,7 @@ impl Collector<'_> {
     }
 
     fn passed_view(&self, func: FuncId, body: &Body, view: Val, call: Val, container: Val) -> (Touch, Val) {
-        match consumer_kind(self.project, self.types, func, body, call) {
+        match consumer_kind(self.types, func, body, call) {
             Some(Use::Copies) => (self.copied(func, container), call),
             Some(Use::Iterates) => (Touch::Iterate, call),
             Some(Use::Measures) => (Touch::Len, call),
@@ -262,7 +262,7 @@ impl Collector<'_> {
     }
 
     fn passed(&self, func: FuncId, body: &Body, val: Val, call: Val) -> (Touch, Val) {
-        match consumer_kind(self.project, self.types, func, body, call) {
+        match consumer_kind(self.types, func, body, call) {
             Some(Use::Copies) => (self.copied(func, val), call),
             Some(Use::Iterates) if self.types.container(self.project, func, val).is_some() => (Touch::Iterate, call),
             Some(Use::Measures) => (Touch::Len, call),
@@ -295,7 +295,7 @@ enum Use {
     Measures,
 }
 
-fn consumer_kind(project: &Project, types: &TypeMap, func: FuncId, body: &Body, call: Val) -> Option<Use> {
+fn consumer_kind(types: &TypeMap, func: FuncId, body: &Body, call: Val) -> Option<Use> {
     let Op::Call { func: target, .. } = body.op(call) else { return None };
     if let Op::Attr { name, .. } = body.op(target)
         && (name == "join" || name == "extend" || name == "update")
@@ -310,7 +310,6 @@ fn consumer_kind(project: &Project, types: &TypeMap, func: FuncId, body: &Body, 
             _ => None,
         })
         .collect();
-    let _ = project;
     Some(match *external.first()? {
         "list"
         | "sorted"

@@ -6,7 +6,6 @@ use super::Summaries;
 use crate::body::{FunctionKind, Op};
 use crate::contexts::{CallSite, Contexts};
 use crate::project::{FuncId, Project};
-use crate::types::TypeMap;
 
 const ROUNDS: usize = 12;
 
@@ -42,7 +41,7 @@ fn prepares(name: &str) -> bool {
 }
 
 /// Marks functions that run only while their object is made: constructors, and private methods that only they call.
-pub(super) fn init_only(project: &Project, types: &TypeMap, contexts: &Contexts, summaries: &mut Summaries) {
+pub(super) fn init_only(project: &Project, contexts: &Contexts, summaries: &mut Summaries) {
     let functions: Vec<FuncId> = project.function_ids().collect();
     for id in &functions {
         let function = project.function(*id);
@@ -52,7 +51,6 @@ pub(super) fn init_only(project: &Project, types: &TypeMap, contexts: &Contexts,
         let explicit = contexts.is_reached_by_itself(*id);
         summaries.functions[id.0 as usize].init_only = method
             && (starts || (function.name.is_private() || prepares(function.name.as_str())) && called && !explicit);
-        let _ = types;
     }
     for _ in 0..ROUNDS {
         let mut changed = false;

@@ -148,7 +148,7 @@ pub fn compute(project: &Project, types: &TypeMap, annotations: &Annotations, co
         makers: FxHashMap::default(),
     };
     locks::find(project, types, annotations, &mut summaries);
-    held::init_only(project, types, contexts, &mut summaries);
+    held::init_only(project, contexts, &mut summaries);
     summaries.stateful = stateful::find(project, types, &summaries);
     held::at_entry(project, contexts, &mut summaries);
     accesses::collect(project, types, annotations, contexts, &mut summaries);

@@ -8,11 +8,11 @@ use std::time::Instant;
 use facts::{Finding, RuleInfo};
 use report::{Format, Page, Summary};
 
-use super::{Job, below, counted, print, remark};
+use super::{Job, below, counted, print, remark, whisper};
 use crate::Exit;
 use crate::args::{CheckArgs, ColorArg};
 use crate::baseline::{self, Baseline};
-use crate::discover::{absolute, shown};
+use crate::discover::{absolute, reason, shown};
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::replace::replace;
@@ -63,7 +63,7 @@ fn show(args: &CheckArgs, page: &Page<'_>) -> Result<(), Error> {
     };
     match &args.output {
         Some(file) => replace(file, text.as_bytes())
-            .map_err(|cause| Error::new(format!("cannot write `{}`", file.display())).because(cause))?,
+            .map_err(|cause| Error::new(format!("cannot write `{}`", file.display())).because(reason(&cause)))?,
         None => print(&text)?,
     }
     if args.statistics {
@@ -71,7 +71,7 @@ fn show(args: &CheckArgs, page: &Page<'_>) -> Result<(), Error> {
         if args.output.is_none() && args.format == Format::Text {
             print(&table)?;
         } else {
-            eprint!("{table}");
+            whisper(&table);
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use facts::{FileId, Files, Finding, Safety};
 use similar::TextDiff;
 
-use super::{Job, counted, print, remark};
+use super::{Job, counted, print, remark, whisper};
 use crate::Exit;
 use crate::args::FixArgs;
 use crate::error::Error;
@@ -149,7 +149,7 @@ fn tell(args: &FixArgs, outcome: &Outcome, failed: &BTreeMap<FileId, String>) ->
         text.push_str(&sum(args, outcome, n_fixed, n_files));
     }
     if args.diff {
-        eprint!("{text}");
+        whisper(&text);
         return Ok(());
     }
     print(&text)

@@ -181,13 +181,14 @@ fn print(text: &str) -> Result<(), Error> {
     }
 }
 
+/// Prints to stderr. A stderr that takes nothing cannot be told about itself.
+fn whisper(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Prints remarks that are no findings to stderr.
 fn remark(lines: &[String]) {
-    let mut err = std::io::stderr().lock();
-    for line in lines {
-        // A closed stderr cannot be told about itself.
-        let _ = writeln!(err, "note: {line}");
-    }
+    whisper(&lines.iter().map(|line| format!("note: {line}\n")).collect::<String>());
 }
 
 /// A path of the configuration, which is relative to its folder.
