@@ -16,7 +16,12 @@ impl Analysis<'_> {
         let (one, two) = (&self.contexts.groups[our_group], &self.contexts.groups[their_group]);
         let slot = self.summaries.slot(other.place);
         match slot {
-            Slot::Local(owner, _) => self.enters_inside(one, owner) || self.enters_inside(two, owner),
+            Slot::Local(owner, _) => {
+                self.enters_inside(one, owner)
+                    || self.enters_inside(two, owner)
+                    || self.comes_from_inside(our_group, ours.func, owner)
+                        && self.comes_from_inside(their_group, other.func, owner)
+            }
             Slot::Global(..) => true,
             Slot::Attr(owner, _) => {
                 if our_group == their_group && self.is_own_thread(one, owner)
@@ -27,7 +32,10 @@ impl Analysis<'_> {
                     return false;
                 }
                 match self.contexts.sharing(owner).map(|sharing| sharing.reason) {
-                    Some(Reason::HandsOut) => self.enters_object(one, owner) || self.enters_object(two, owner),
+                    // A lock beside it is there for callers from several threads.
+                    Some(Reason::HandsOut) if !self.owns_lock(owner) => {
+                        self.enters_object(one, owner) || self.enters_object(two, owner)
+                    }
                     Some(Reason::Descriptor) => {
                         self.is_descriptor_code(ours.func) && self.is_descriptor_code(other.func)
                     }
@@ -61,22 +69,37 @@ impl Analysis<'_> {
         false
     }
 
+    fn owns_lock(&self, class: crate::project::ClassId) -> bool {
+        self.types.attributes_of(self.project, class).iter().any(|slot| {
+            let of = self.types.slot(*slot).iter();
+            of.filter_map(|of| self.types.std_of(self.project, *of)).any(|std| std.is_thread_lock())
+        })
+    }
+
     fn enters_inside(&self, group: &Group, owner: FuncId) -> bool {
-        is_explicit(group.kind)
-            && group.entries.iter().any(|entry| {
-                let mut at = entry.func;
-                for _ in 0..8 {
-                    let parent = self.project.sibling(at, self.project.function(at).parent);
-                    if parent == at {
-                        return false;
-                    }
-                    if parent == owner {
-                        return true;
-                    }
-                    at = parent;
-                }
-                false
-            })
+        is_explicit(group.kind) && group.entries.iter().any(|entry| self.is_inside(entry.func, owner))
+    }
+
+    /// Is the function reached from outside through what a decorator, `owner`, has put in the place of a function?
+    fn comes_from_inside(&self, group: usize, func: FuncId, owner: FuncId) -> bool {
+        matches!(self.contexts.groups[group].kind, EntryKind::Api)
+            && self.contexts.path(group, func).first().is_some_and(|(root, _)| self.is_inside(*root, owner))
+    }
+
+    /// Is the function defined inside `owner`, at any depth?
+    fn is_inside(&self, func: FuncId, owner: FuncId) -> bool {
+        let mut at = func;
+        for _ in 0..8 {
+            let parent = self.project.sibling(at, self.project.function(at).parent);
+            if parent == at {
+                return false;
+            }
+            if parent == owner {
+                return true;
+            }
+            at = parent;
+        }
+        false
     }
 
     /// Is the function reached from the `__del__` of the object itself, or of what holds it? Nobody else has it then.

@@ -233,6 +233,7 @@ impl Analysis<'_> {
             Reason::OwnsLoopLock => "the object owns a lock for tasks, so it is meant for several of them".to_owned(),
             Reason::Global => "an instance is stored in a module global".to_owned(),
             Reason::ClassAttribute => "an instance is stored in a class attribute".to_owned(),
+            Reason::Metaclass => "its instances are classes, which all threads share".to_owned(),
             Reason::Descriptor => "one descriptor serves all instances".to_owned(),
             Reason::Held(class) => {
                 format!("the object is held by a shared `{}`", self.project.class(class).name)

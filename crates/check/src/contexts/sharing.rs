@@ -29,6 +29,8 @@ pub enum Reason {
     Global,
     /// An instance is stored in a class attribute.
     ClassAttribute,
+    /// The instances are classes.
+    Metaclass,
     /// The class is a descriptor, so one instance serves all.
     Descriptor,
     /// An attribute is a container that guards itself with a lock.
@@ -85,6 +87,11 @@ pub(super) fn find(
         }
         if project.method(class, crate::name::Name::new("__get__")).is_some() {
             add(class, Reason::Descriptor, span);
+        }
+        // The instances of a metaclass are classes: everybody has the same.
+        if project.external_ancestors(class).any(|base| matches!(base.as_str(), "type" | "builtins.type" | "abc.ABCMeta"))
+        {
+            add(class, Reason::Metaclass, span);
         }
         if types.std_of(project, Type::Instance(class)).is_some_and(|std| matches!(std, Std::Thread | Std::Timer)) {
             add(class, Reason::OwnsThread, span);
