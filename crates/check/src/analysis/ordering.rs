@@ -19,8 +19,10 @@ impl Analysis<'_> {
             Slot::Local(owner, _) => {
                 self.enters_inside(one, owner)
                     || self.enters_inside(two, owner)
-                    || self.comes_from_inside(our_group, ours.func, owner)
-                        && self.comes_from_inside(their_group, other.func, owner)
+                    || self.wrapper_of(our_group, ours.func, owner).is_some_and(|wrapper| {
+                        // Of several wrappers, a decorator returns one.
+                        self.wrapper_of(their_group, other.func, owner) == Some(wrapper)
+                    })
             }
             Slot::Global(..) => true,
             Slot::Attr(owner, _) => {
@@ -69,8 +71,15 @@ impl Analysis<'_> {
         false
     }
 
+    /// Has the object a lock that is called just that? One that is named after what it is for (`_wait_lock`) says
+    /// nothing of the rest.
     fn owns_lock(&self, class: crate::project::ClassId) -> bool {
         self.types.attributes_of(self.project, class).iter().any(|slot| {
+            let Slot::Attr(_, name) = slot else { return false };
+            let plain = ["lock", "rlock", "mutex", "cond", "condition", "cv"];
+            if !plain.contains(&name.as_str().trim_start_matches('_')) {
+                return false;
+            }
             let of = self.types.slot(*slot).iter();
             of.filter_map(|of| self.types.std_of(self.project, *of)).any(|std| std.is_thread_lock())
         })
@@ -80,10 +89,10 @@ impl Analysis<'_> {
         is_explicit(group.kind) && group.entries.iter().any(|entry| self.is_inside(entry.func, owner))
     }
 
-    /// Is the function reached from outside through what a decorator, `owner`, has put in the place of a function?
-    fn comes_from_inside(&self, group: usize, func: FuncId, owner: FuncId) -> bool {
-        matches!(self.contexts.groups[group].kind, EntryKind::Api)
-            && self.contexts.path(group, func).first().is_some_and(|(root, _)| self.is_inside(*root, owner))
+    /// What a decorator, `owner`, has put in the place of a function, if callers come to `func` through it.
+    fn wrapper_of(&self, group: usize, func: FuncId, owner: FuncId) -> Option<FuncId> {
+        let (root, _) = *self.contexts.path(group, func).first()?;
+        (self.contexts.groups[group].kind == EntryKind::Api && self.is_inside(root, owner)).then_some(root)
     }
 
     /// Is the function defined inside `owner`, at any depth?

@@ -224,6 +224,7 @@ impl Analysis<'_> {
         match reason {
             Reason::Configured => "the configuration says that instances are shared".to_owned(),
             Reason::Declared => "an annotation says that instances are shared".to_owned(),
+            Reason::Documented => "its documentation says that it is thread-safe".to_owned(),
             Reason::HandsOut => "the object hands its own methods to threads".to_owned(),
             Reason::OwnsThread => "the object owns a thread".to_owned(),
             Reason::OwnsLock => "the object owns a lock, so it is meant for several threads".to_owned(),

@@ -111,6 +111,10 @@ fn is_public(project: &Project, func: FuncId, callers: &[Vec<CallSite>]) -> bool
     if function.kind != FunctionKind::Def || function.name == "__del__" {
         return false;
     }
+    // In a forked child only one thread is left.
+    if ["afterfork", "after_fork", "at_fork"].iter().any(|word| function.name.as_str().contains(word)) {
+        return false;
+    }
     let parent = project.function(project.sibling(func, function.parent));
     let reachable = match parent.kind {
         FunctionKind::Module => true,

@@ -35,6 +35,8 @@ pub enum Reason {
     Descriptor,
     /// An attribute is a container that guards itself with a lock.
     HoldsGuarded,
+    /// The documentation says that it is thread-safe.
+    Documented,
     /// An attribute is a lock for tasks.
     OwnsLoopLock,
     /// A shared object holds it.
@@ -89,7 +91,9 @@ pub(super) fn find(
             add(class, Reason::Descriptor, span);
         }
         // The instances of a metaclass are classes: everybody has the same.
-        if project.external_ancestors(class).any(|base| matches!(base.as_str(), "type" | "builtins.type" | "abc.ABCMeta"))
+        if project
+            .external_ancestors(class)
+            .any(|base| matches!(base.as_str(), "type" | "builtins.type" | "abc.ABCMeta"))
         {
             add(class, Reason::Metaclass, span);
         }
@@ -220,6 +224,9 @@ fn is_awaited_hand_over(project: &Project, types: &TypeMap, func: FuncId, call: 
 fn declared(annotations: &Annotations, add: &mut impl FnMut(ClassId, Reason, Span)) {
     for (class, span) in &annotations.shared {
         add(*class, Reason::Declared, *span);
+    }
+    for (class, span) in &annotations.documented {
+        add(*class, Reason::Documented, *span);
     }
     let mut guarded: Vec<_> = annotations.guards.iter().collect();
     guarded.sort_unstable_by_key(|(_, lock)| lock.span);
