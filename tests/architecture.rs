@@ -20,6 +20,7 @@ const STAGES: &[&str] = &[
     "source",
     "project",
     "types",
+    "claims",
     "annotations",
     "contexts",
     "summary",

@@ -49,6 +49,8 @@ pub struct Annotations {
     pub confined_classes: FxHashSet<ClassId>,
     /// Classes whose instances threads share, in order of the text.
     pub shared: Vec<(ClassId, Span)>,
+    /// Classes whose documentation says that they are thread-safe.
+    pub documented: Vec<(ClassId, Span)>,
     /// What could not be used, in order of the text.
     pub wrong: Vec<Wrong>,
 }
@@ -158,6 +160,7 @@ pub fn read(files: &Files, project: &Project, types: &TypeMap) -> Annotations {
     for func in project.function_ids() {
         reader.annotated(func);
     }
+    reader.found.documented = crate::claims::documented(files, project);
     reader.found.wrong.sort_by_key(|wrong| wrong.span);
     reader.found
 }

@@ -10,6 +10,7 @@ use facts::{FileId, Files, Finding, Fingerprint, RuleInfo, Runtime, Span};
 mod analysis;
 mod annotations;
 mod body;
+mod claims;
 mod contexts;
 mod fix;
 mod name;

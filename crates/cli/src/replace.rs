@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 /// Writes `bytes` to a file beside `file` and moves it into place. Permissions stay, and so does a link: what it
-/// points to is replaced. What is no regular file (a device, a pipe) is written to as it is.
+/// points to is replaced.
 ///
 /// # Errors
 /// If the folder cannot be written to. A plain file is then as it was.
@@ -15,10 +15,6 @@ pub fn replace(file: &Path, bytes: &[u8]) -> io::Result<()> {
         return fs::OpenOptions::new().write(true).open(file)?.write_all(bytes);
     }
     let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_path_buf());
-    // A device or pipe is no file that could be moved away: it is written to.
-    if fs::metadata(&target).is_ok_and(|meta| !meta.is_file()) {
-        return fs::OpenOptions::new().write(true).open(&target)?.write_all(bytes);
-    }
     let folder = match target.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder.to_path_buf(),
         _ => PathBuf::from("."),
@@ -49,14 +45,6 @@ fn make_readable(_file: &Path) -> io::Result<()> {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_device_stays_a_device() {
-        use std::os::unix::fs::FileTypeExt;
-        replace(Path::new("/dev/null"), b"gone").expect("it takes everything");
-        let kind = fs::metadata("/dev/null").expect("it is there").file_type();
-        assert!(kind.is_char_device());
-    }
 
     #[test]
     fn a_file_is_replaced_and_a_new_one_made() {

@@ -110,8 +110,14 @@ impl Analysis<'_> {
                 }
             }
             Op::Compare { left, right, .. } => {
-                self.subject(func, left, Test::Compared, at, found);
-                self.subject(func, right, Test::Compared, at, found);
+                // `len(self.idle) + self.busy < limit` tests both.
+                let mut work = vec![right, left];
+                while let Some(side) = work.pop() {
+                    match body.op(side) {
+                        Op::Binary(one, two) => work.extend([two, one]),
+                        _ => self.subject(func, side, Test::Compared, at, found),
+                    }
+                }
             }
             Op::Call { func: target, args } => {
                 let args = body.args(args);

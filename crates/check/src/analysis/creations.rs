@@ -1,7 +1,7 @@
 //! Objects that are created where a test finds them missing.
 
 use super::{Analysis, Condition, Stretch, Test};
-use crate::body::{Op, Val};
+use crate::body::{Display, Op, Val};
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
 use crate::types::{Std, Type};
@@ -91,6 +91,23 @@ impl Analysis<'_> {
         ) {
             return None;
         }
+        // `cache[key] = engine, session`: the tuple is as good as its parts.
+        if let Op::Display(Display::Tuple, args) = body.op(value) {
+            let mut found = None;
+            for part in body.args(args).iter().filter(|part| !part.starred) {
+                found = found.max(self.second_part_matters(func, part.value, keyed));
+            }
+            return found;
+        }
+        self.second_part_matters(func, value, keyed)
+    }
+
+    fn second_part_matters(&self, func: FuncId, value: Val, keyed: bool) -> Option<bool> {
+        let body = self.body(func);
+        let value = body.origin(value);
+        if self.allocates(func, value) {
+            return Some(true);
+        }
         let types = self.types.of(func, value);
         let stateful = types.iter().any(|of| match of {
             Type::Instance(class) => {
@@ -108,6 +125,25 @@ impl Analysis<'_> {
         let unknown_call = types.is_empty() && matches!(body.op(value), Op::Call { .. } | Op::Await(_));
         let computed = types.iter().any(|of| matches!(of, Type::Container(_)));
         (foreign || computed || unknown_call).then_some(foreign)
+    }
+
+    /// `super().__new__(cls)`, `super().__call__(...)` of a metaclass, and what is named after making something that
+    /// lives on: `create_engine(...)`, `open_channel()`.
+    fn allocates(&self, func: FuncId, value: Val) -> bool {
+        let body = self.body(func);
+        let Op::Call { func: target, .. } = body.op(value) else { return false };
+        let name = match body.op(target) {
+            Op::Attr { name, .. } if name == "__new__" => return true,
+            Op::Attr { base, name } if name == "__call__" => {
+                return matches!(body.op(body.origin(base)), Op::Call { func: of, .. }
+                    if matches!(body.op(of), Op::Global(name) if name == "super"));
+            }
+            Op::Attr { name, .. } | Op::Global(name) => name.as_str(),
+            _ => return false,
+        };
+        let unknown = self.types.of(func, value).is_empty();
+        let verb = name.trim_start_matches('_').split('_').next().unwrap_or("");
+        unknown && name.contains('_') && matches!(verb, "create" | "open" | "connect" | "start" | "spawn" | "launch")
     }
 
     /// A container that is empty when it is published is filled afterwards: which of two is filled matters. One that

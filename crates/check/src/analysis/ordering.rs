@@ -16,7 +16,14 @@ impl Analysis<'_> {
         let (one, two) = (&self.contexts.groups[our_group], &self.contexts.groups[their_group]);
         let slot = self.summaries.slot(other.place);
         match slot {
-            Slot::Local(owner, _) => self.enters_inside(one, owner) || self.enters_inside(two, owner),
+            Slot::Local(owner, _) => {
+                self.enters_inside(one, owner)
+                    || self.enters_inside(two, owner)
+                    || self.wrapper_of(our_group, ours.func, owner).is_some_and(|wrapper| {
+                        // Of several wrappers, a decorator returns one.
+                        self.wrapper_of(their_group, other.func, owner) == Some(wrapper)
+                    })
+            }
             Slot::Global(..) => true,
             Slot::Attr(owner, _) => {
                 if our_group == their_group && self.is_own_thread(one, owner)
@@ -27,7 +34,10 @@ impl Analysis<'_> {
                     return false;
                 }
                 match self.contexts.sharing(owner).map(|sharing| sharing.reason) {
-                    Some(Reason::HandsOut) => self.enters_object(one, owner) || self.enters_object(two, owner),
+                    // A lock beside it is there for callers from several threads.
+                    Some(Reason::HandsOut) if !self.owns_lock(owner) => {
+                        self.enters_object(one, owner) || self.enters_object(two, owner)
+                    }
                     Some(Reason::Descriptor) => {
                         self.is_descriptor_code(ours.func) && self.is_descriptor_code(other.func)
                     }
@@ -61,22 +71,44 @@ impl Analysis<'_> {
         false
     }
 
+    /// Has the object a lock that is called just that? One that is named after what it is for (`_wait_lock`) says
+    /// nothing of the rest.
+    fn owns_lock(&self, class: crate::project::ClassId) -> bool {
+        self.types.attributes_of(self.project, class).iter().any(|slot| {
+            let Slot::Attr(_, name) = slot else { return false };
+            let plain = ["lock", "rlock", "mutex", "cond", "condition", "cv"];
+            if !plain.contains(&name.as_str().trim_start_matches('_')) {
+                return false;
+            }
+            let of = self.types.slot(*slot).iter();
+            of.filter_map(|of| self.types.std_of(self.project, *of)).any(|std| std.is_thread_lock())
+        })
+    }
+
     fn enters_inside(&self, group: &Group, owner: FuncId) -> bool {
-        is_explicit(group.kind)
-            && group.entries.iter().any(|entry| {
-                let mut at = entry.func;
-                for _ in 0..8 {
-                    let parent = self.project.sibling(at, self.project.function(at).parent);
-                    if parent == at {
-                        return false;
-                    }
-                    if parent == owner {
-                        return true;
-                    }
-                    at = parent;
-                }
-                false
-            })
+        is_explicit(group.kind) && group.entries.iter().any(|entry| self.is_inside(entry.func, owner))
+    }
+
+    /// What a decorator, `owner`, has put in the place of a function, if callers come to `func` through it.
+    fn wrapper_of(&self, group: usize, func: FuncId, owner: FuncId) -> Option<FuncId> {
+        let (root, _) = *self.contexts.path(group, func).first()?;
+        (self.contexts.groups[group].kind == EntryKind::Api && self.is_inside(root, owner)).then_some(root)
+    }
+
+    /// Is the function defined inside `owner`, at any depth?
+    fn is_inside(&self, func: FuncId, owner: FuncId) -> bool {
+        let mut at = func;
+        for _ in 0..8 {
+            let parent = self.project.sibling(at, self.project.function(at).parent);
+            if parent == at {
+                return false;
+            }
+            if parent == owner {
+                return true;
+            }
+            at = parent;
+        }
+        false
     }
 
     /// Is the function reached from the `__del__` of the object itself, or of what holds it? Nobody else has it then.

@@ -227,6 +227,7 @@ impl Analysis<'_> {
         match reason {
             Reason::Configured => "the configuration says that instances are shared".to_owned(),
             Reason::Declared => "an annotation says that instances are shared".to_owned(),
+            Reason::Documented => "its documentation says that it is thread-safe".to_owned(),
             Reason::HandsOut => "the object hands its own methods to threads or tasks".to_owned(),
             Reason::OwnsThread => "the object owns a thread".to_owned(),
             Reason::OwnsLock => "the object owns a lock, so it is meant for several threads".to_owned(),
@@ -236,6 +237,7 @@ impl Analysis<'_> {
             Reason::OwnsLoopLock => "the object owns a lock for tasks, so it is meant for several of them".to_owned(),
             Reason::Global => "an instance is stored in a module global".to_owned(),
             Reason::ClassAttribute => "an instance is stored in a class attribute".to_owned(),
+            Reason::Metaclass => "its instances are classes, which all threads share".to_owned(),
             Reason::Descriptor => "one descriptor serves all instances".to_owned(),
             Reason::Held(class) => {
                 format!("the object is held by a shared `{}`", self.project.class(class).name)

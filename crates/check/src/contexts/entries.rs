@@ -145,14 +145,20 @@ fn is_loop_object(project: &Project, types: &TypeMap, func: FuncId) -> bool {
 
 fn is_public(project: &Project, func: FuncId, callers: &[Vec<CallSite>]) -> bool {
     let function = project.function(func);
-    if function.kind != FunctionKind::Def || matches!(function.name.as_str(), "__init__" | "__new__" | "__del__") {
+    if function.kind != FunctionKind::Def || function.name == "__del__" {
+        return false;
+    }
+    // In a forked child only one thread is left.
+    if ["afterfork", "after_fork", "at_fork"].iter().any(|word| function.name.as_str().contains(word)) {
         return false;
     }
     let parent = project.function(project.sibling(func, function.parent));
     let reachable = match parent.kind {
         FunctionKind::Module => true,
         FunctionKind::ClassBody => !parent.qualname.as_str().contains("<lambda>"),
-        _ => false,
+        // Who calls a decorated function calls the wrapper.
+        FunctionKind::Def => return super::wrappers::is_wrapper(project, func),
+        FunctionKind::Lambda => false,
     };
     // What nothing here calls is called from outside, whatever its name.
     reachable && (!function.name.is_private() || callers[func.0 as usize].iter().all(|site| site.guessed))

@@ -8,6 +8,7 @@
 mod calls;
 mod entries;
 mod sharing;
+mod wrappers;
 
 use facts::Span;
 use rustc_hash::FxHashMap;

@@ -29,10 +29,14 @@ pub enum Reason {
     Global,
     /// An instance is stored in a class attribute.
     ClassAttribute,
+    /// The instances are classes.
+    Metaclass,
     /// The class is a descriptor, so one instance serves all.
     Descriptor,
     /// An attribute is a container that guards itself with a lock.
     HoldsGuarded,
+    /// The documentation says that it is thread-safe.
+    Documented,
     /// An attribute is a lock for tasks.
     OwnsLoopLock,
     /// A shared object holds it.
@@ -85,6 +89,13 @@ pub(super) fn find(
         }
         if project.method(class, crate::name::Name::new("__get__")).is_some() {
             add(class, Reason::Descriptor, span);
+        }
+        // The instances of a metaclass are classes: everybody has the same.
+        if project
+            .external_ancestors(class)
+            .any(|base| matches!(base.as_str(), "type" | "builtins.type" | "abc.ABCMeta"))
+        {
+            add(class, Reason::Metaclass, span);
         }
         if types.std_of(project, Type::Instance(class)).is_some_and(|std| matches!(std, Std::Thread | Std::Timer)) {
             add(class, Reason::OwnsThread, span);
@@ -213,6 +224,9 @@ fn is_awaited_hand_over(project: &Project, types: &TypeMap, func: FuncId, call: 
 fn declared(annotations: &Annotations, add: &mut impl FnMut(ClassId, Reason, Span)) {
     for (class, span) in &annotations.shared {
         add(*class, Reason::Declared, *span);
+    }
+    for (class, span) in &annotations.documented {
+        add(*class, Reason::Documented, *span);
     }
     let mut guarded: Vec<_> = annotations.guards.iter().collect();
     guarded.sort_unstable_by_key(|(_, lock)| lock.span);

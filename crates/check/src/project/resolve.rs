@@ -31,6 +31,28 @@ const FACTUAL: [&str; 20] = [
     "weakref",
 ];
 
+/// What `from module import *` binds, as far as we have facts about it.
+fn exported(module: &str) -> &'static [&'static str] {
+    match module {
+        "threading" => &[
+            "Thread",
+            "Lock",
+            "RLock",
+            "Condition",
+            "Event",
+            "Semaphore",
+            "BoundedSemaphore",
+            "Timer",
+            "Barrier",
+            "local",
+        ],
+        "queue" => &["Queue", "LifoQueue", "PriorityQueue", "SimpleQueue"],
+        "concurrent.futures" => &["ThreadPoolExecutor", "ProcessPoolExecutor", "Future"],
+        "collections" => &["deque", "defaultdict", "OrderedDict", "Counter"],
+        _ => &[],
+    }
+}
+
 /// What a name stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Symbol {
@@ -103,7 +125,10 @@ impl Project {
             return None;
         }
         self.modules[module.0 as usize].imports.iter().filter(|import| import.member == Some(star)).find_map(|import| {
-            let source = self.find_module(module, import.module, import.level)?;
+            let Some(source) = self.find_module(module, import.module, import.level) else {
+                let known = import.level == 0 && exported(import.module.as_str()).contains(&name.as_str());
+                return known.then(|| Symbol::External(join(&[import.module, name])));
+            };
             let known = self.globals[source.0 as usize].contains_key(&name);
             if known {
                 return Some(self.lookup_hops(source, name, hops + 1));

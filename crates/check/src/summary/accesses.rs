@@ -232,7 +232,10 @@ impl Collector<'_> {
             return (if handed_on && container { Touch::Method(name) } else { Touch::Member }, attr);
         };
         let container = self.types.container(self.project, func, val);
-        let views = matches!(name.as_str(), "items" | "keys" | "values")
+        let views = matches!(
+            name.as_str(),
+            "items" | "keys" | "values" | "iteritems" | "iterkeys" | "itervalues" | "viewitems" | "viewvalues"
+        )
             && container.is_none_or(|of| matches!(of, Container::Dict | Container::WeakDict));
         if views {
             let Some(user) = self.summaries.consumer(func, call) else { return (Touch::Method(name), call) };
@@ -302,6 +305,12 @@ fn consumer_kind(types: &TypeMap, func: FuncId, body: &Body, call: Val) -> Optio
     {
         return Some(Use::Copies);
     }
+    // `six.iteritems(x)`, `compat.itervalues(x)`, wherever it comes from.
+    if let Op::Attr { name, .. } | Op::Global(name) = body.op(target)
+        && matches!(name.as_str(), "iteritems" | "itervalues" | "iterkeys")
+    {
+        return Some(Use::Iterates);
+    }
     let external: SmallVec<[&str; 2]> = types
         .of(func, target)
         .iter()
@@ -321,9 +330,7 @@ fn consumer_kind(types: &TypeMap, func: FuncId, body: &Body, call: Val) -> Optio
         | "collections.Counter"
         | "tuple" => Use::Copies,
         "sum" | "min" | "max" | "any" | "all" | "map" | "filter" | "zip" | "enumerate" | "reversed" | "iter"
-        | "copy.deepcopy" | "collections.deque" | "itertools.chain" | "six.iteritems" | "six.itervalues" => {
-            Use::Iterates
-        }
+        | "copy.deepcopy" | "collections.deque" | "itertools.chain" => Use::Iterates,
         "len" | "bool" => Use::Measures,
         _ => return None,
     })

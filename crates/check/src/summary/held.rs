@@ -12,7 +12,7 @@ const ROUNDS: usize = 12;
 /// Functions that make or restore an object, and run before anyone else has it.
 fn makes(name: &str) -> bool {
     // In a forked child there is one thread.
-    let after_fork = name.contains("after_fork") || name.contains("at_fork");
+    let after_fork = ["after_fork", "afterfork", "at_fork"].iter().any(|word| name.contains(word));
     after_fork
         || matches!(
             name,
