@@ -126,7 +126,7 @@ impl FromIterator<Lock> for LockSet {
 }
 
 /// Who acts: the entry point, which stands for every thread that enters there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Thread {
     /// Index of the entry point.
     pub entry: u32,

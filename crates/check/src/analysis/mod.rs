@@ -100,6 +100,9 @@ pub struct Stretch {
 /// found by the first of them.
 const RIVALS_MAX: usize = 400;
 
+/// How many groups that reach a side are looked at: more of them make a race no more likely.
+const SIDES_MAX: usize = 32;
+
 impl<'a> Analysis<'a> {
     /// All functions, in order of their text.
     pub fn functions(&self) -> impl Iterator<Item = FuncId> + use<> {
@@ -292,38 +295,30 @@ impl<'a> Analysis<'a> {
             return None;
         }
         let mut best: Option<Rival<'a>> = None;
-        for our_group in self.contexts.groups_of(ours.func) {
-            for their_group in self.contexts.groups_of(other.func) {
-                let (one, two) = (&self.contexts.groups[our_group], &self.contexts.groups[their_group]);
-                let first = self.side(
-                    other.place,
-                    action,
-                    one.thread(our_group),
-                    locks,
-                    suspends,
-                    self.span(ours.func, ours.to),
-                );
-                let second = self.side(
-                    other.place,
-                    action_of(other),
-                    two.thread(their_group),
-                    their_locks,
-                    false,
-                    self.span(other.func, other.act),
-                );
-                if starts_before(one.kind, two.kind)
+        let group = |idx: usize| &self.contexts.groups[idx];
+        let (our_span, their_span) = (self.span(ours.func, ours.to), self.span(other.func, other.act));
+        let mut first = self.side(other.place, action, facts::Thread::default(), locks, suspends, our_span);
+        let mut second =
+            self.side(other.place, action_of(other), facts::Thread::default(), their_locks, false, their_span);
+        for our_group in self.contexts.groups_of(ours.func).take(SIDES_MAX) {
+            for their_group in self.contexts.groups_of(other.func).take(SIDES_MAX) {
+                let (one, two) = (group(our_group), group(their_group));
+                first.thread = one.thread(our_group);
+                second.thread = two.thread(their_group);
+                if Conflict::between(&first, &second).is_none()
+                    || starts_before(one.kind, two.kind)
                     || !self.may_share(other, ours, our_group, their_group)
                     || self.is_ordered(ours.func, ours.from, ours.to, two)
                     || self.is_ordered(other.func, other.val, other.act, one)
                 {
                     continue;
                 }
-                if Conflict::between(&first, &second).is_none() {
-                    continue;
-                }
                 let confidence = self.confidence(other.place, one.kind, two.kind);
                 if best.as_ref().is_none_or(|known| confidence > known.confidence) {
                     best = Some(Rival { access: other, our_group, their_group, confidence });
+                }
+                if confidence == Confidence::High {
+                    return best;
                 }
             }
         }

@@ -75,7 +75,7 @@ impl Group {
     #[must_use]
     pub fn thread(&self, idx: usize) -> facts::Thread {
         facts::Thread {
-            entry: u32::try_from(idx).expect("at most 128 groups"),
+            entry: u32::try_from(idx).expect("at most 256 groups"),
             multiple: self.multiple,
             on_event_loop: matches!(self.kind, EntryKind::Task | EntryKind::AsyncApi),
         }
@@ -84,10 +84,10 @@ impl Group {
 
 /// Which threads run what.
 pub struct Contexts {
-    /// At most 128.
+    /// At most 256.
     pub groups: Vec<Group>,
     /// By function: a bit for each group that reaches it.
-    reach: Vec<u128>,
+    reach: Vec<[u128; 2]>,
     parents: FxHashMap<(u8, FuncId), (FuncId, Val)>,
     /// By function: who calls it.
     pub callers: Vec<Vec<CallSite>>,
@@ -110,7 +110,7 @@ pub fn infer(project: &Project, types: &TypeMap, annotations: &Annotations, shar
     let groups = group(found);
     let mut contexts = Contexts {
         groups,
-        reach: vec![0; callers.len()],
+        reach: vec![[0; 2]; callers.len()],
         parents: FxHashMap::default(),
         callers,
         calls,
@@ -122,7 +122,7 @@ pub fn infer(project: &Project, types: &TypeMap, annotations: &Annotations, shar
 }
 
 /// How many groups there are before entry points share one; a few more come on top, one or two for each kind.
-const GROUPS_MAX: usize = 100;
+const GROUPS_MAX: usize = 220;
 
 fn group(found: Vec<Entry>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
@@ -148,12 +148,12 @@ fn group(found: Vec<Entry>) -> Vec<Group> {
 impl Contexts {
     fn spread(&mut self, project: &Project) {
         for idx in 0..self.groups.len() {
-            let bit = 1u128 << idx;
-            let key = u8::try_from(idx).expect("at most 128 groups");
+            let (word, bit) = (idx / 128, 1u128 << (idx % 128));
+            let key = u8::try_from(idx).expect("at most 256 groups");
             let mut work: std::collections::VecDeque<FuncId> = std::collections::VecDeque::new();
             for entry in &self.groups[idx].entries {
-                if self.reach[entry.func.0 as usize] & bit == 0 {
-                    self.reach[entry.func.0 as usize] |= bit;
+                if self.reach[entry.func.0 as usize][word] & bit == 0 {
+                    self.reach[entry.func.0 as usize][word] |= bit;
                     work.push_back(entry.func);
                 }
             }
@@ -162,10 +162,10 @@ impl Contexts {
                     let callee = call.callee;
                     // What is called by its name alone may be something else; code that runs at import is not entered.
                     let known = !call.guessed && !call.spawns;
-                    if self.reach[callee.0 as usize] & bit != 0 || !known || is_scope(project, callee) {
+                    if self.reach[callee.0 as usize][word] & bit != 0 || !known || is_scope(project, callee) {
                         continue;
                     }
-                    self.reach[callee.0 as usize] |= bit;
+                    self.reach[callee.0 as usize][word] |= bit;
                     self.parents.insert((key, callee), (func, call.at));
                     work.push_back(callee);
                 }
@@ -176,7 +176,7 @@ impl Contexts {
     /// The groups that reach a function.
     pub fn groups_of(&self, func: FuncId) -> impl Iterator<Item = usize> + '_ {
         let mask = self.reach[func.0 as usize];
-        (0..self.groups.len()).filter(move |idx| mask & (1 << idx) != 0)
+        (0..self.groups.len()).filter(move |idx| mask[idx / 128] & (1 << (idx % 128)) != 0)
     }
 
     /// Does a group of this kind reach the function?
@@ -194,7 +194,7 @@ impl Contexts {
     /// From an entry point of the group to the function: each function with the call that leads to it.
     #[must_use]
     pub fn path(&self, group: usize, func: FuncId) -> Vec<(FuncId, Option<(FuncId, Val)>)> {
-        let key = u8::try_from(group).expect("at most 128 groups");
+        let key = u8::try_from(group).expect("at most 256 groups");
         let mut path = Vec::new();
         let mut at = func;
         for _ in 0..64 {

@@ -235,8 +235,7 @@ impl Collector<'_> {
         let views = matches!(
             name.as_str(),
             "items" | "keys" | "values" | "iteritems" | "iterkeys" | "itervalues" | "viewitems" | "viewvalues"
-        )
-            && container.is_none_or(|of| matches!(of, Container::Dict | Container::WeakDict));
+        ) && container.is_none_or(|of| matches!(of, Container::Dict | Container::WeakDict));
         if views {
             let Some(user) = self.summaries.consumer(func, call) else { return (Touch::Method(name), call) };
             return match body.op(user) {
