@@ -10,6 +10,7 @@ mod declared;
 mod escapes;
 pub mod failures;
 mod finalizers;
+mod flags;
 mod footprints;
 mod handouts;
 mod imports;

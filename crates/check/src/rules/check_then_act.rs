@@ -84,7 +84,7 @@ fn hazard<'a>(
         Test::Absent if starts_something(analysis, act, condition) => {
             let rival =
                 rival(Action::Update, &|other| matches!(other.touch, Touch::Store(_)) && is_constant(analysis, other))?;
-            Some((rival, "both find the flag unset, and what should happen once happens twice"))
+            Some((rival, "both find the flag unset, or one finds it set and goes on before the work is done"))
         }
         Test::LacksKey(_) if registers(analysis, act) => {
             let rival = rival(Action::Update, &|other| registers(analysis, other) || takes_keys(analysis, other, act))?;
@@ -180,8 +180,8 @@ fn registers(analysis: &Analysis<'_>, access: &Access) -> bool {
 
 /// Sets a flag that was found unset, and does something beside it that must not happen twice.
 fn starts_something(analysis: &Analysis<'_>, act: &Access, condition: &Condition) -> bool {
-    if !is_constant(analysis, act) || condition.through_local {
-        return false;
+    if !is_constant(analysis, act) || condition.through_local || analysis.fills_after(act) {
+        return is_constant(analysis, act) && !condition.through_local;
     }
     let body = analysis.body(act.func);
     let Some((_, block)) = body.enclosing(act.act).find(|(_, block)| match block.kind {

@@ -261,9 +261,12 @@ impl Finder<'_> {
     /// A class of the project that is a lock: it can be acquired and released, and says so by its name or that of
     /// what holds it. (A pool of connections can be acquired from, too.)
     fn lock_class(&self, func: FuncId, val: Val, class: ClassId) -> Option<LockKind> {
-        let acquire = self.project.method(class, Name::new("acquire"))?;
-        self.project.method(class, Name::new("release"))?;
         let class_name = self.project.class(class).name.as_str().to_ascii_lowercase();
+        let method = |name: &str| self.project.method(class, Name::new(name));
+        // `self.acquire = self._lock.acquire`: only the `with` methods stand in the class.
+        let entered = || (class_name.ends_with("lock") || class_name.ends_with("mutex")).then_some("__enter__");
+        let acquire = method("acquire").or_else(|| entered().and_then(method))?;
+        method("release").or_else(|| method("__exit__"))?;
         let named = class_name.contains("lock")
             || class_name.contains("mutex")
             || self.last_name(func, val).is_some_and(|name| says_lock(name.as_str()));
