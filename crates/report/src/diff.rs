@@ -13,10 +13,14 @@ use crate::excerpt;
 /// Lines shown around a change.
 const N_CONTEXT: u32 = 2;
 
+/// Edits shown of one fix: one that holds a lock at hundreds of places is not read here, and each of those places may
+/// have a finding of its own with the same fix.
+const N_EDITS_MAX: usize = 40;
+
 /// What a line of a diff says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Where the lines below stand.
+    /// Where the lines below stand, or how many edits are not shown.
     Hunk,
     Same,
     Removed,
@@ -58,6 +62,8 @@ pub(crate) fn of<'a>(files: &'a Files, fix: &Fix) -> Option<Diff<'a>> {
     if edits.iter().any(|edit| source.text.get(bytes(edit)).is_none()) {
         return None;
     }
+    let n_more = edits.len().saturating_sub(N_EDITS_MAX);
+    edits.truncate(N_EDITS_MAX);
     let mut lines = Vec::new();
     let mut shift = 0;
     for near in edits.chunk_by(|one, two| are_near(source, one, two)) {
@@ -65,6 +71,10 @@ pub(crate) fn of<'a>(files: &'a Files, fix: &Fix) -> Option<Diff<'a>> {
         let edited = apply(&window, near)?;
         compare(window.text, &edited, window.line as usize, shift, &mut lines);
         shift += edited.lines().count().cast_signed() - window.text.lines().count().cast_signed();
+    }
+    if n_more > 0 {
+        let text = format!("... {n_more} more, which `raceproof fix --diff` shows");
+        lines.push(DiffLine { kind: Kind::Hunk, text });
     }
     (!lines.is_empty()).then_some(Diff { path: &source.path, lines })
 }
@@ -151,6 +161,15 @@ mod tests {
         let text: String = (1..=12).map(|n| format!("{n}\n")).collect();
         let shown = diff_of(&text, &[(21, 23, "z"), (0, 0, "y\n")]).unwrap();
         assert_eq!(shown, "@@ -1,2 +1,3 @@\n+y\n 1\n 2\n@@ -9,4 +10,4 @@\n 9\n 10\n-11\n+z\n 12\n");
+    }
+
+    #[test]
+    fn of_very_many_edits_the_first_are_shown() {
+        let text = "x\n".repeat(50);
+        let edits: Vec<_> = (0..50).map(|n| (2 * n, 2 * n + 1, "y")).collect();
+        let shown = diff_of(&text, &edits).unwrap();
+        assert_eq!(shown.matches("+y").count(), 40);
+        assert!(shown.ends_with("... 10 more, which `raceproof fix --diff` shows\n"));
     }
 
     #[test]
