@@ -17,6 +17,7 @@ mod texts;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::panic::catch_unwind;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -47,7 +48,11 @@ impl From<Exit> for ExitCode {
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
-    let ended = run(std::env::args_os());
+    // A failure of ours outside the rules, each of which has a wall of its own: it must not look like a result.
+    let ended = catch_unwind(|| run(std::env::args_os())).unwrap_or_else(|_| {
+        Err(Error::new("raceproof itself has failed")
+            .help("please report it, with the lines above, the files and the command line"))
+    });
     let exit = ended.unwrap_or_else(|error| {
         // Nobody is left to tell if stderr is closed.
         let _ = writeln!(std::io::stderr(), "{error}");

@@ -93,6 +93,13 @@ impl Analysis<'_> {
         doing(self, access)
     }
 
+    /// What meets in a race: two tasks of a loop, or two threads.
+    #[must_use]
+    pub fn who(&self, rival: &Rival<'_>) -> &'static str {
+        let on_loop = |group: usize| self.contexts.groups[group].thread(group).on_event_loop;
+        if on_loop(rival.our_group) && on_loop(rival.their_group) { "task" } else { "thread" }
+    }
+
     /// A finding about a race: the access, the rival, and others that can come in between as related spans.
     #[must_use]
     pub fn race(
@@ -105,11 +112,14 @@ impl Analysis<'_> {
         order: Vec<String>,
     ) -> Finding {
         let other = rival.access;
-        let evidence = self.evidence(ours, doing(self, access), rival, self.guard(access.place), order);
+        let mut evidence = self.evidence(ours, doing(self, access), rival, self.guard(access.place), order);
+        // The stretch of a walk ends with the last step of its loop; readers look for its beginning.
+        let Evidence::Possible { paths, .. } = &mut evidence;
+        paths[0].span = self.span(access.func, access.act);
         let mut finding = Finding::new(info, self.span(access.func, access.act), message)
             .on(self.place_name(access))
             .within(self.symbol(access.func))
-            .also(self.span(other.func, other.act), format!("another thread {} here", doing(self, other)))
+            .also(self.span(other.func, other.act), format!("another {} {} here", self.who(rival), doing(self, other)))
             .confidence(rival.confidence)
             .because(evidence);
         let own = self.span(access.func, access.act);
@@ -211,6 +221,9 @@ impl Analysis<'_> {
             (false, _) => match (one.kind, two.kind) {
                 (EntryKind::Finalizer, _) | (_, EntryKind::Finalizer) => {
                     "finalizers run in the middle of other code".to_owned()
+                }
+                _ if one.thread(ours).same_loop(two.thread(theirs)) => {
+                    "two tasks can take turns at an await".to_owned()
                 }
                 _ => "the two run on different threads".to_owned(),
             },

@@ -15,7 +15,7 @@ pub(super) static RULE: Rule = Rule {
         name: "check-then-act",
         code: "RP202",
         severity: Severity::Error,
-        summary: "a test of shared state decides what is done, but another thread can change it in between",
+        summary: "a test of shared state decides what is done, but another {who} can change it in between",
         docs: include_str!("check_then_act.md"),
         on_by_default: true,
     },
@@ -236,12 +236,13 @@ fn report(
     harm: &str,
 ) -> Finding {
     let name = analysis.place_name(act);
+    let who = analysis.who(rival);
     let order = vec![
-        format!("one thread tests `{name}`"),
-        format!("another thread {}", analysis.doing(rival.access)),
+        format!("one {who} tests `{name}`"),
+        format!("another {who} {}", analysis.doing(rival.access)),
         format!("the first {}; {harm}", analysis.doing(act)),
     ];
-    let message = format!("`{name}` is tested and then acted upon, but another thread can change it in between");
+    let message = format!("`{name}` is tested and then acted upon, but another {who} can change it in between");
     let finding = analysis.race(&RULE.info, act, stretch, rival, message, order);
     let finding = finding.also(analysis.span(act.func, condition.at), "tested here");
     finding.with_fix(fix::one_step(analysis, act, condition, stretch))

@@ -107,12 +107,13 @@ fn finding(analysis: &Analysis<'_>, walk: &Access) -> Option<Finding> {
     let stretch = analysis.walk(walk);
     let rival = analysis.rival(walk.place, stretch, Action::Read, resizes)?;
     let name = analysis.place_name(walk);
+    let who = analysis.who(&rival);
     let order = vec![
-        format!("one thread is in the middle of `{name}`"),
-        format!("another thread {}", analysis.doing(rival.access)),
+        format!("one {who} is in the middle of `{name}`"),
+        format!("another {who} {}", analysis.doing(rival.access)),
         "the next step of the iteration raises RuntimeError: the container changed size".to_owned(),
     ];
-    let message = format!("`{name}` is iterated while another thread can change its size");
+    let message = format!("`{name}` is iterated while another {who} can change its size");
     let finding = analysis.race(&RULE.info, walk, stretch, &rival, message, order);
     Some(finding.with_fix(fix::snapshot(analysis, walk, stretch)))
 }

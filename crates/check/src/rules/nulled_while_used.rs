@@ -84,12 +84,13 @@ fn finding(analysis: &Analysis<'_>, place: PlaceId, used: &Access) -> Option<Fin
     let stretch = Stretch { func: used.func, from: condition.read.min(condition.at), to: used.val };
     let rival = analysis.rival(place, stretch, Action::Read, |other| nulls(analysis, other))?;
     let name = analysis.place_name(used);
+    let who = analysis.who(&rival);
     let order = vec![
-        format!("one thread finds that `{name}` is there"),
-        format!("another thread {}", analysis.doing(rival.access)),
+        format!("one {who} finds that `{name}` is there"),
+        format!("another {who} {}", analysis.doing(rival.access)),
         format!("the first uses `{name}`, which is gone: AttributeError or TypeError"),
     ];
-    let message = format!("`{name}` is tested and then used again, but another thread can take it away in between");
+    let message = format!("`{name}` is tested and then used again, but another {who} can take it away in between");
     let finding = analysis.race(&RULE.info, used, stretch, &rival, message, order);
     let finding = finding.also(analysis.span(used.func, condition.at), "tested here");
     Some(finding.with_fix(fix::read_once(analysis, used, &condition, stretch)))

@@ -56,7 +56,17 @@ fn second_half(analysis: &Analysis<'_>, act: &Access, held: &[Held]) -> Option<F
     if entry.holds(second.lock.place) || is_tested_again(analysis, act, second) {
         return None;
     }
-    let before = held.iter().filter(|first| first.lock.place == second.lock.place && first.end <= second.at.0);
+    let same_place = |other: &&Access| other.place == act.place && is_write(other);
+    let mut writes: Vec<u32> =
+        analysis.accesses_in(act.func).iter().filter(same_place).map(|other| other.act.0).collect();
+    writes.sort_unstable();
+    // A first block that takes or claims something leaves nothing to rely on: it is its own.
+    let claims = |first: &Held| {
+        let next = writes.partition_point(|at| *at < first.first);
+        writes.get(next).is_some_and(|at| *at < first.end)
+    };
+    let before =
+        held.iter().filter(|first| first.lock.place == second.lock.place && first.end <= second.at.0 && !claims(first));
     before.rev().find_map(|first| {
         let link = link(analysis, act, first)?;
         if link.is_absence && stores_plain(analysis, act) && !is_reset(analysis, act) {
@@ -135,11 +145,6 @@ fn is_tested_again(analysis: &Analysis<'_>, act: &Access, second: &Held) -> bool
 fn link(analysis: &Analysis<'_>, act: &Access, first: &Held) -> Option<Link> {
     let slot = analysis.summaries.slot(act.place);
     let body = analysis.body(act.func);
-    // A first block that takes or claims something leaves nothing to rely on: it is its own.
-    let claims = |access: &Access| access.place == act.place && is_write(access) && contains(first, access.act);
-    if analysis.accesses_in(act.func).iter().any(claims) {
-        return None;
-    }
     let read_of = |val: Val| {
         let read = read_within(analysis.project, analysis.types, act.func, val, slot)?;
         contains(first, read).then_some(read)
@@ -191,9 +196,10 @@ fn finding(
 ) -> Finding {
     let name = analysis.place_name(act);
     let lock = analysis.name_of(second.lock.place, act.func);
+    let who = analysis.who(rival);
     let order = vec![
-        format!("one thread looks at `{name}` under `{lock}`, and releases it"),
-        format!("another thread {} under `{lock}`", analysis.doing(rival.access)),
+        format!("one {who} looks at `{name}` under `{lock}`, and releases it"),
+        format!("another {who} {} under `{lock}`", analysis.doing(rival.access)),
         format!("the first takes `{lock}` again and {}, by what it saw before", analysis.doing(act)),
     ];
     let evidence = analysis.evidence(stretch, analysis.doing(act), rival, None, order);

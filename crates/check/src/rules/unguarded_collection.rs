@@ -66,12 +66,13 @@ fn walk_finding(analysis: &Analysis<'_>, place: PlaceId, walk: &Access) -> Optio
     };
     let rival = analysis.rival(place, stretch, Action::Read, disturbs)?;
     let name = analysis.place_name(walk);
+    let who = analysis.who(&rival);
     let order = vec![
-        format!("one thread is in the middle of `{name}`"),
-        format!("another thread {}", analysis.doing(rival.access)),
+        format!("one {who} is in the middle of `{name}`"),
+        format!("another {who} {}", analysis.doing(rival.access)),
         "the first skips an element, sees one twice, or fails".to_owned(),
     ];
-    let message = format!("`{name}` is read in several steps while another thread changes it");
+    let message = format!("`{name}` is read in several steps while another {who} changes it");
     let finding = analysis.race(&RULE.info, walk, stretch, &rival, message, order);
     Some(finding.with_fix(fix::snapshot(analysis, walk, stretch)))
 }
@@ -86,9 +87,10 @@ fn bare_finding(analysis: &Analysis<'_>, access: &Access) -> Option<Finding> {
     let in_place = |other: &Access| is_write(other) && !matches!(other.touch, Touch::Store(_) | Touch::Delete);
     let rival = analysis.rival(access.place, stretch, action, in_place)?;
     let name = analysis.place_name(access);
+    let who = analysis.who(&rival);
     let order = vec![
-        format!("one thread is inside an operation on `{name}`"),
-        format!("another thread {}", analysis.doing(rival.access)),
+        format!("one {who} is inside an operation on `{name}`"),
+        format!("another {who} {}", analysis.doing(rival.access)),
         format!("on {} nothing keeps the two apart: the container is corrupted", analysis.runtime),
     ];
     let message = format!("`{name}` is used without a lock, and `{}` has no locks in its containers", analysis.runtime);

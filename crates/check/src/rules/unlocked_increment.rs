@@ -43,9 +43,10 @@ fn update_finding(analysis: &Analysis<'_>, update: &Access) -> Option<Finding> {
     }
     let rival = analysis.rival(update.place, stretch, Action::Update, is_write)?;
     let name = analysis.place_name(update);
+    let who = analysis.who(&rival);
     let order = vec![
-        format!("one thread reads `{name}`"),
-        format!("another thread {}", analysis.doing(rival.access)),
+        format!("one {who} reads `{name}`"),
+        format!("another {who} {}", analysis.doing(rival.access)),
         format!("the first writes `{name}` from what it read: the other's change is lost"),
     ];
     let message = format!("`{name}` is read and written back without a lock");
