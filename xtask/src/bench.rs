@@ -89,7 +89,11 @@ fn tools() -> Vec<Tool> {
         after: &[],
     };
     let peers = [
-        ("ruff", &["check", "--select", "ALL", "--no-cache", "--isolated", "--quiet", "--exit-zero"][..], &[][..]),
+        (
+            "ruff",
+            &["check", "--select", "ALL", "--no-cache", "--isolated", "--output-format", "json", "--exit-zero"][..],
+            &[][..],
+        ),
         ("thread-safety", &["analyze"], &["--language", "python", "--output", "json", "--file", "thread-safety.json"]),
         ("threadcheck", &["scan", "--json"], &[]),
     ];

@@ -79,10 +79,8 @@ impl Analysis<'_> {
     pub fn loop_uses(&self, slot: Slot) -> Vec<(FuncId, Val)> {
         let Some(place) = self.summaries.places.get(&slot) else { return Vec::new() };
         let mut found = Vec::new();
-        for func in self.functions() {
-            let held = &self.summaries.function(func).held;
-            found.extend(held.iter().filter(|held| held.lock.place == *place).map(|held| (func, held.at)));
-        }
+        let takers = self.summaries.takers.get(place).into_iter().flatten();
+        found.extend(takers.map(|(func, held)| (*func, held.at)));
         for access in self.accesses(*place) {
             let body = self.body(access.func);
             let waits = self.summaries.consumer(access.func, access.act);

@@ -56,15 +56,17 @@ pub fn thread_lock(analysis: &Analysis<'_>, lock: Slot) -> Option<Fix> {
 
 /// The one call that makes a lock.
 fn made(analysis: &Analysis<'_>, lock: Slot, names: &[&str]) -> Option<(FuncId, Val)> {
+    let wanted = crate::contexts::slot_name(analysis.project, lock);
     let mut found = Vec::new();
     for func in analysis.functions() {
         let body = analysis.body(func);
         for val in body.vals() {
-            let value = match body.op(val) {
-                Op::StoreGlobal { value, .. } | Op::StoreAttr { value, .. } | Op::StoreLocal { value, .. } => value,
+            let (name, value) = match body.op(val) {
+                Op::StoreGlobal { name, value, .. } | Op::StoreAttr { name, value, .. } => (name, value),
+                Op::StoreLocal { local, value, .. } => (body.locals[local.0 as usize], value),
                 _ => continue,
             };
-            if analysis.types.slots_of(analysis.project, func, val).contains(&lock) {
+            if name == wanted && analysis.types.slots_of(analysis.project, func, val).contains(&lock) {
                 found.push((func, value));
             }
         }

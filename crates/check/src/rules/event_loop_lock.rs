@@ -104,14 +104,13 @@ fn several_loops(analysis: &Analysis<'_>, slot: Slot, maker: &Maker, loops: &[Lo
 /// The only guard of state that threads outside the loop reach.
 fn guards_threads(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Finding> {
     let lock = *analysis.summaries.places.get(&slot)?;
-    let guarded = analysis.functions().any(|func| {
-        let held = &analysis.summaries.function(func).held;
-        held.iter().any(|held| held.lock.place == lock && held.lock.kind == LockKind::EventLoop)
-    });
-    if !guarded {
+    let takers = analysis.summaries.takers.get(&lock).map_or(&[][..], Vec::as_slice);
+    if !takers.iter().any(|(_, held)| held.lock.kind == LockKind::EventLoop) {
         return None;
     }
-    for place in analysis.places().filter(|place| *place != lock) {
+    let inside =
+        |place: &PlaceId| analysis.accesses(*place).any(|access| takers.iter().any(|(func, _)| *func == access.func));
+    for place in analysis.places().filter(|place| *place != lock && inside(place)) {
         let ours = analysis.accesses(place).filter(|access| !access.owned && holds(analysis, access, lock));
         for access in ours {
             let other = analysis.accesses(place).find(|other| {

@@ -118,6 +118,8 @@ pub struct Summaries {
     pub functions: Vec<Function>,
     /// All accesses to places that threads may share, in order of the text.
     pub accesses: Vec<Access>,
+    /// By lock: who holds it, and the node that takes it.
+    pub takers: FxHashMap<PlaceId, Vec<(FuncId, Held)>>,
     /// By place: indices into `accesses`.
     pub by_place: FxHashMap<PlaceId, Vec<u32>>,
     /// Classes of which two instances are not as good as one.
@@ -140,6 +142,7 @@ pub fn compute(project: &Project, types: &TypeMap, annotations: &Annotations, co
         places: FxHashMap::default(),
         functions: project.function_ids().map(|id| with_consumers(project, id)).collect(),
         accesses: Vec::new(),
+        takers: FxHashMap::default(),
         by_place: FxHashMap::default(),
         stateful: rustc_hash::FxHashSet::default(),
         declared_guards: FxHashMap::default(),
@@ -148,6 +151,11 @@ pub fn compute(project: &Project, types: &TypeMap, annotations: &Annotations, co
         makers: FxHashMap::default(),
     };
     locks::find(project, types, annotations, &mut summaries);
+    for (func, function) in project.function_ids().zip(&summaries.functions) {
+        for held in &function.held {
+            summaries.takers.entry(held.lock.place).or_default().push((func, *held));
+        }
+    }
     held::init_only(project, contexts, &mut summaries);
     summaries.stateful = stateful::find(project, types, &summaries);
     held::at_entry(project, contexts, &mut summaries);
