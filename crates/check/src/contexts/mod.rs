@@ -88,6 +88,8 @@ pub struct Contexts {
     /// By function: a bit for each group that reaches it.
     reach: Vec<u128>,
     parents: FxHashMap<(u8, FuncId), (FuncId, Val)>,
+    /// By function: is it itself where a thread, task or hook enters (outside callers aside)?
+    entered: Vec<bool>,
     /// By function: who calls it.
     pub callers: Vec<Vec<CallSite>>,
     /// By function: whom it calls.
@@ -102,8 +104,12 @@ pub fn infer(project: &Project, types: &TypeMap, annotations: &Annotations, shar
     let found = entries::find(project, types, &callers);
     let sharing = sharing::find(project, types, annotations, &found, shared);
     let groups = group(found);
-    let mut contexts =
-        Contexts { groups, reach: vec![0; callers.len()], parents: FxHashMap::default(), callers, calls, sharing };
+    let mut entered = vec![false; callers.len()];
+    for entry in groups.iter().flat_map(|group| &group.entries) {
+        entered[entry.func.0 as usize] |= !matches!(entry.kind, EntryKind::Api | EntryKind::AsyncApi | EntryKind::Main);
+    }
+    let (reach, parents) = (vec![0; callers.len()], FxHashMap::default());
+    let mut contexts = Contexts { groups, reach, parents, entered, callers, calls, sharing };
     contexts.spread(project);
     contexts
 }
@@ -154,6 +160,12 @@ impl Contexts {
                 }
             }
         }
+    }
+
+    /// Is the function itself where a thread, task or hook enters (outside callers aside)?
+    #[must_use]
+    pub fn is_entered(&self, func: FuncId) -> bool {
+        self.entered[func.0 as usize]
     }
 
     /// The groups that reach a function.
