@@ -218,6 +218,14 @@ fn the_configuration_is_the_nearest_and_raceproof_toml_wins() {
 }
 
 #[test]
+fn a_shared_class_that_does_not_exist_is_said() {
+    let folder = Folder::new(&[("a.py", "class Cache:\n    pass\n")]);
+    folder.write("raceproof.toml", b"shared = [\"Cache\", \"a.Cach\"]\n");
+    let ran = folder.run("check");
+    assert_eq!(ran.err, "note: `shared` names `a.Cach`, and no file here defines such a class\n");
+}
+
+#[test]
 fn a_mistake_in_the_configuration_is_placed() {
     let folder = Folder::new(&[("pyproject.toml", "[tool.raceproof]\nexlude = []\n"), ("a.py", "")]);
     let ran = folder.run("check");

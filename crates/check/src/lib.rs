@@ -91,8 +91,8 @@ fn unparsed(modules: &[body::Module]) -> Vec<Finding> {
 fn finish(files: &Files, mut found: Vec<Finding>) -> Vec<Finding> {
     found.sort_by(|a, b| {
         let key = |finding: &Finding| (finding.span.start, finding.span.end, finding.rule.code);
-        let path = |finding: &Finding| files.get(finding.span.file).path.clone();
-        path(a).cmp(&path(b)).then_with(|| key(a).cmp(&key(b))).then_with(|| a.message.cmp(&b.message))
+        let path = |finding: &Finding| &files.get(finding.span.file).path;
+        path(a).cmp(path(b)).then_with(|| key(a).cmp(&key(b))).then_with(|| a.message.cmp(&b.message))
     });
     let mut seen: std::collections::HashMap<Fingerprint, u32> = std::collections::HashMap::new();
     for finding in &mut found {
@@ -113,10 +113,10 @@ pub fn rules() -> impl Iterator<Item = &'static RuleInfo> {
 
 /// The finding for a file whose text could not be had (`reason`: lower case, no full stop). `file` has an empty text.
 #[must_use]
-pub fn unreadable(file: FileId, reason: &str) -> Finding {
+pub fn unreadable(files: &Files, file: FileId, reason: &str) -> Finding {
     let mut finding =
         Finding::new(&rules::SYNTAX_ERROR, Span::new(file, 0, 0), reason).confidence(facts::Confidence::High);
-    finding.fingerprint = Fingerprint::of(&[rules::SYNTAX_ERROR.name, reason]);
+    finding.fingerprint = Fingerprint::of(&[rules::SYNTAX_ERROR.name, &files.get(file).path, reason]);
     finding
 }
 

@@ -67,7 +67,7 @@ pub fn read(found: &Discovered) -> Texts {
             Err(reason) => {
                 let file = texts.files.add(shown, "");
                 texts.origins.push(None);
-                texts.findings.push(check::unreadable(file, &reason));
+                texts.findings.push(check::unreadable(&texts.files, file, &reason));
             }
         }
     }

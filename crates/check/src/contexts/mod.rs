@@ -173,6 +173,12 @@ impl Contexts {
         }
     }
 
+    /// Is the function itself where a thread, task or hook enters (outside callers aside)?
+    #[must_use]
+    pub fn is_entered(&self, func: FuncId) -> bool {
+        self.entered[func.0 as usize]
+    }
+
     /// The groups that reach a function.
     pub fn groups_of(&self, func: FuncId) -> impl Iterator<Item = usize> + '_ {
         let mask = self.reach[func.0 as usize];
@@ -183,12 +189,6 @@ impl Contexts {
     #[must_use]
     pub fn is_reached_by(&self, func: FuncId, kinds: &[EntryKind]) -> bool {
         self.groups_of(func).any(|idx| kinds.contains(&self.groups[idx].kind))
-    }
-
-    /// Is the function itself where a thread, task or hook enters (outside callers aside)?
-    #[must_use]
-    pub fn is_reached_by_itself(&self, id: FuncId) -> bool {
-        self.entered[id.0 as usize]
     }
 
     /// From an entry point of the group to the function: each function with the call that leads to it.

@@ -103,6 +103,9 @@ fn head(guard: &Guard, text: &str) -> String {
     format!("{is_async}with {text}:")
 }
 
+/// A place that is used in more places than this is rather given a lock by hand.
+const SITES_MAX: usize = 64;
+
 /// Wraps the region and every other access to the place that has to wait for it; without a region, all others.
 pub(super) fn everywhere(
     analysis: &Analysis<'_>,
@@ -113,6 +116,9 @@ pub(super) fn everywhere(
 ) -> Option<Vec<Edit>> {
     let mut regions: Vec<(Region, String)> = region.into_iter().map(|region| (region, guard.text.clone())).collect();
     let is_other = |other: &&Access| !other.owned && (region.is_some() || !std::ptr::eq(*other, access));
+    if analysis.accesses(access.place).filter(is_other).count() > SITES_MAX {
+        return None;
+    }
     for other in analysis.accesses(access.place).filter(is_other) {
         let Some((found, text)) = other_region(analysis, sheet, other, guard)? else { continue };
         regions.push((found, text));

@@ -100,7 +100,9 @@ impl Project {
         }
         let paths: Vec<Vec<Name>> = modules.iter().map(|module| path_parts(&files.get(module.file).path)).collect();
         let packages: Vec<bool> = modules.iter().map(|module| is_init(&files.get(module.file).path)).collect();
-        let is_test = modules.iter().map(|module| is_test(&files.get(module.file).path)).collect();
+        let shown = || modules.iter().map(|module| files.get(module.file).path.as_str());
+        let above = above(shown());
+        let is_test = shown().map(|path| is_test(&path[above..])).collect();
         let package_dirs: rustc_hash::FxHashSet<Vec<Name>> =
             paths.iter().zip(&packages).filter(|(_, init)| **init).map(|(path, _)| path.clone()).collect();
         let mut by_suffix: FxHashMap<Name, Vec<ModuleId>> = FxHashMap::default();
@@ -362,6 +364,18 @@ fn is_init(path: &str) -> bool {
     path.rsplit('/').next().is_some_and(|file| file == "__init__.py")
 }
 
+/// The length of what all paths begin with, if they lead out of the current folder: that a project lies below a folder
+/// `test` makes no test of it.
+fn above<'a>(paths: impl Iterator<Item = &'a str>) -> usize {
+    let folders = paths.map(|path| path.rfind('/').map_or("", |end| &path[..=end]));
+    let shared = folders.reduce(|one, two| {
+        let same = one.split_inclusive('/').zip(two.split_inclusive('/')).take_while(|(one, two)| one == two);
+        &one[..same.map(|(part, _)| part.len()).sum()]
+    });
+    shared.filter(|folder| folder.starts_with('/') || folder.starts_with("../")).map_or(0, str::len)
+}
+
+/// Is a file a test, by its name and folders?
 fn is_test(path: &str) -> bool {
     let mut parts = path.rsplit('/');
     let file = parts.next().unwrap_or("");
@@ -383,4 +397,19 @@ pub(crate) fn join(parts: &[Name]) -> Name {
 
 pub(crate) fn as_u32(len: usize) -> u32 {
     u32::try_from(len).expect("fewer than 2^32 functions and nodes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::above;
+
+    #[test]
+    fn what_lies_above_a_project_outside_the_current_folder_is_left_out() {
+        let length = |paths: &[&str]| above(paths.iter().copied());
+        assert_eq!(length(&["/home/test/a/b.py", "/home/test/a/c/d.py"]), "/home/test/a/".len());
+        assert_eq!(length(&["../tests/ab/x.py", "../tests/ac/x.py"]), "../tests/".len());
+        assert_eq!(length(&["tests/a.py", "tests/b.py"]), 0);
+        assert_eq!(length(&["/a/b.py", "c.py"]), 0);
+        assert_eq!(length(&[]), 0);
+    }
 }

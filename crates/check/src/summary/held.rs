@@ -1,13 +1,13 @@
 //! What holds on entry to a function: locks that every caller holds, and that its object is still being made.
 
+use std::collections::VecDeque;
+
 use facts::LockSet;
 
 use super::Summaries;
 use crate::body::{FunctionKind, Op};
 use crate::contexts::{CallSite, Contexts};
 use crate::project::{FuncId, Project};
-
-const ROUNDS: usize = 12;
 
 /// Functions that make or restore an object, and run before anyone else has it.
 fn makes(name: &str) -> bool {
@@ -48,26 +48,22 @@ pub(super) fn init_only(project: &Project, contexts: &Contexts, summaries: &mut 
         let method = function.class.is_some() && function.kind == FunctionKind::Def;
         let starts = makes(function.name.as_str());
         let called = !contexts.callers[id.0 as usize].is_empty();
-        let explicit = contexts.is_reached_by_itself(*id);
+        let explicit = contexts.is_entered(*id);
         summaries.functions[id.0 as usize].init_only = method
             && (starts || (function.name.is_private() || prepares(function.name.as_str())) && called && !explicit);
     }
-    for _ in 0..ROUNDS {
-        let mut changed = false;
-        for id in &functions {
-            if !summaries.functions[id.0 as usize].init_only || makes(project.function(*id).name.as_str()) {
-                continue;
-            }
-            let all = contexts.callers[id.0 as usize].iter().all(|site| {
-                !site.as_value && summaries.functions[site.caller.0 as usize].init_only && on_self(project, site)
-            });
-            if !all {
-                summaries.functions[id.0 as usize].init_only = false;
-                changed = true;
-            }
+    // Each function is taken back once at the most, so this ends.
+    let mut work = VecDeque::from(functions);
+    while let Some(id) = work.pop_front() {
+        if !summaries.functions[id.0 as usize].init_only || makes(project.function(id).name.as_str()) {
+            continue;
         }
-        if !changed {
-            break;
+        let all = contexts.callers[id.0 as usize].iter().all(|site| {
+            !site.as_value && summaries.functions[site.caller.0 as usize].init_only && on_self(project, site)
+        });
+        if !all {
+            summaries.functions[id.0 as usize].init_only = false;
+            work.extend(contexts.calls[id.0 as usize].iter().map(|site| site.callee));
         }
     }
 }
@@ -95,35 +91,27 @@ fn on_self(project: &Project, site: &CallSite) -> bool {
 pub(super) fn at_entry(project: &Project, contexts: &Contexts, summaries: &mut Summaries) {
     let functions: Vec<FuncId> = project.function_ids().collect();
     let required = |id: FuncId| summaries.functions[id.0 as usize].required.clone();
-    let mut entry: Vec<Option<LockSet>> = functions
-        .iter()
-        .map(|id| start(project, contexts, summaries, *id).map(|locks| locks.union(&required(*id))))
-        .collect();
-    for _ in 0..ROUNDS {
-        let mut changed = false;
-        for id in &functions {
-            let idx = id.0 as usize;
-            if entry[idx].as_ref().is_some_and(LockSet::is_empty) {
-                continue;
-            }
-            let mut meet: Option<LockSet> = None;
-            for site in contexts.callers[idx].iter().filter(|site| counts(project, summaries, site)) {
-                let Some(at_caller) = entry[site.caller.0 as usize].clone() else { continue };
-                let inside = local_locks(summaries, site);
-                let here = at_caller.union(&inside);
-                meet = Some(match meet {
-                    None => here,
-                    Some(before) => before.intersection(&here),
-                });
-            }
-            let meet = meet.map(|locks| locks.union(&required(*id)));
-            if meet.is_some() && meet != entry[idx] {
-                entry[idx] = meet;
-                changed = true;
-            }
+    let free: Vec<bool> = functions.iter().map(|id| is_free(project, contexts, summaries, *id)).collect();
+    let mut entry: Vec<Option<LockSet>> =
+        functions.iter().map(|id| free[id.0 as usize].then(|| required(*id))).collect();
+    // The sets only shrink, so this ends.
+    let mut work: VecDeque<FuncId> = functions.into_iter().filter(|id| !free[id.0 as usize]).collect();
+    while let Some(id) = work.pop_front() {
+        let idx = id.0 as usize;
+        let mut meet: Option<LockSet> = None;
+        for site in contexts.callers[idx].iter().filter(|site| counts(project, summaries, site)) {
+            let Some(at_caller) = entry[site.caller.0 as usize].as_ref() else { continue };
+            let here = at_caller.union(&local_locks(summaries, site));
+            meet = Some(match meet {
+                None => here,
+                Some(before) => before.intersection(&here),
+            });
         }
-        if !changed {
-            break;
+        let meet = meet.map(|locks| locks.union(&required(id)));
+        if meet.is_some() && meet != entry[idx] {
+            entry[idx] = meet;
+            let callees = contexts.calls[idx].iter().map(|site| site.callee);
+            work.extend(callees.filter(|callee| !free[callee.0 as usize]));
         }
     }
     for (function, locks) in summaries.functions.iter_mut().zip(entry) {
@@ -144,14 +132,13 @@ fn counts(project: &Project, summaries: &Summaries, site: &CallSite) -> bool {
     !importing && !making && site.caller != site.callee
 }
 
-/// `Some(empty)` where nothing can be held on entry; `None` ("all") where the callers decide.
-fn start(project: &Project, contexts: &Contexts, summaries: &Summaries, id: FuncId) -> Option<LockSet> {
+/// Can the function be entered with no lock held, whatever the callers hold that are seen?
+fn is_free(project: &Project, contexts: &Contexts, summaries: &Summaries, id: FuncId) -> bool {
     let function = project.function(id);
     let callers = &contexts.callers[id.0 as usize];
-    let free = function.kind != FunctionKind::Def && function.kind != FunctionKind::Lambda
-        || contexts.is_reached_by_itself(id)
+    function.kind != FunctionKind::Def && function.kind != FunctionKind::Lambda
+        || contexts.is_entered(id)
         || function.name.is_special()
         || callers.iter().any(|site| site.as_value || site.guessed)
-        || !callers.iter().any(|site| counts(project, summaries, site));
-    free.then(LockSet::default)
+        || !callers.iter().any(|site| counts(project, summaries, site))
 }

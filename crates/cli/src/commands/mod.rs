@@ -93,7 +93,9 @@ impl Job {
         let texts = texts::read(&found);
         drop(progress);
         filter.learn(&texts);
-        Ok(Self { config, options, filter, notes: notes(&found), texts })
+        let mut notes = notes(&found);
+        notes.extend(unknown_classes(&options.shared, &texts.files));
+        Ok(Self { config, options, filter, notes, texts })
     }
 
     /// The findings of all texts, and of those that could not be read.
@@ -162,6 +164,21 @@ fn notes(found: &Discovered) -> Vec<String> {
         notes.push(format!("{stubs} passed over: there is no code in them that runs"));
     }
     notes
+}
+
+/// Classes that the configuration calls shared, and that no file defines: a slip of the pen would do nothing, silently.
+fn unknown_classes(shared: &[String], files: &Files) -> Vec<String> {
+    let is_defined = |class: &str| {
+        let name = class.rsplit('.').next().unwrap_or(class);
+        let head = |line: &str| {
+            let rest = line.trim_start().strip_prefix("class ").map(str::trim_start);
+            rest.and_then(|rest| rest.strip_prefix(name))
+                .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        };
+        files.iter().any(|(_, file)| file.text.lines().any(head))
+    };
+    let unknown = shared.iter().filter(|class| !is_defined(class));
+    unknown.map(|class| format!("`shared` names `{class}`, and no file here defines such a class")).collect()
 }
 
 /// `1 finding`, `2 findings`.
