@@ -441,7 +441,11 @@ impl Reader<'_> {
             at = parent;
         }
         let module = project.module_of(func);
-        match project.lookup(module, name) {
+        self.symbol(project.lookup(module, name))
+    }
+
+    fn symbol(&self, symbol: Symbol) -> Option<(Option<Slot>, Vec<Type>)> {
+        match symbol {
             Symbol::Global(module, name) => {
                 let slot = Slot::Global(module, name);
                 Some((Some(slot), self.types.slot(slot).to_vec()))
@@ -470,15 +474,7 @@ impl Reader<'_> {
                 let slot = self.attr(class, name);
                 known.then(|| (Some(slot), self.types.slot(slot).to_vec()))
             }
-            Type::Module(module) => match self.project.member(Symbol::Module(module), name)? {
-                Symbol::Global(module, name) => {
-                    let slot = Slot::Global(module, name);
-                    Some((Some(slot), self.types.slot(slot).to_vec()))
-                }
-                Symbol::Class(class) => Some((None, vec![Type::Class(class)])),
-                Symbol::Module(module) => Some((None, vec![Type::Module(module)])),
-                _ => None,
-            },
+            Type::Module(module) => self.symbol(self.project.member(Symbol::Module(module), name)?),
             _ => None,
         })
     }

@@ -45,7 +45,7 @@ impl<'a> Analysis<'a> {
 
     /// On one event loop, a single step without the lock comes in where a locked block awaits.
     #[must_use]
-    pub fn rival_of_region(&self, access: &Access, ours: Stretch, action: Action, guard: Lock) -> Option<Rival<'a>> {
+    pub fn rival_of_region(&self, access: &Access, guard: Lock) -> Option<Rival<'a>> {
         if guard.kind != LockKind::EventLoop {
             return None;
         }
@@ -56,7 +56,6 @@ impl<'a> Analysis<'a> {
         let whole = Stretch { func: other.func, from: Val(held.first), to: Val(held.end.saturating_sub(1)) };
         let found = self
             .rival(access.place, whole, Action::Update, |known| known.func == access.func && known.val == access.val)?;
-        let _ = (ours, action);
         Some(Rival {
             access: other,
             our_group: found.their_group,

@@ -112,7 +112,7 @@ fn finding(analysis: &Analysis<'_>, access: &Access, guard: Guard) -> Option<Fin
     };
     let rival = analysis
         .rival(access.place, stretch, action, |other| held(other) && waits(other))
-        .or_else(|| analysis.rival_of_region(access, stretch, action, guard.lock))?;
+        .or_else(|| analysis.rival_of_region(access, guard.lock))?;
     let name = analysis.place_name(access);
     let lock = analysis.name_of(guard.lock.place, access.func);
     let order = vec![

@@ -187,8 +187,8 @@ impl Collector<'_> {
                 let whole = matches!(body.op(key), Op::Other(args) if args.len == 0);
                 (if whole { Touch::Snapshot } else { Touch::ItemLoad }, user)
             }
-            Op::StoreItem { base, update, value, key, .. } if base == val => {
-                let again = update || self.reads_item(func, body, value, val, key);
+            Op::StoreItem { base, update, value, .. } if base == val => {
+                let again = update || self.reads_item(func, body, value, val);
                 (if again { Touch::ItemUpdate } else { Touch::ItemStore }, user)
             }
             Op::DelItem { base, .. } if base == val => (Touch::ItemDelete, user),
@@ -209,7 +209,7 @@ impl Collector<'_> {
     }
 
     /// Does a value read an item of the same container? (`d[k] = max(d.get(k), v)`)
-    fn reads_item(&self, func: FuncId, body: &Body, value: Val, container: Val, _key: Val) -> bool {
+    fn reads_item(&self, func: FuncId, body: &Body, value: Val, container: Val) -> bool {
         let slots = self.types.slots_of(self.project, func, container);
         slots.iter().any(|slot| {
             read_within(self.project, self.types, func, value, *slot).is_some_and(|read| {
