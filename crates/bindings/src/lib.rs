@@ -1,0 +1,18 @@
+//! `raceproof._native`: converts, detaches, calls and maps errors; what the parts do is decided in `primitives`.
+//! Types that hot loops use have hand-written slots in `raw/`; everything else is written with PyO3.
+//! The module declares itself safe without the GIL. It works on GIL builds too; there `raw/refcount` counts plainly.
+
+mod errors;
+#[allow(unsafe_code, dead_code)]
+mod raw;
+
+use pyo3::prelude::*;
+
+/// Each part adds its names to the module.
+const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] = &[errors::add, raw::sharing::add];
+
+#[pymodule(gil_used = false)]
+#[pyo3(name = "_native")]
+fn native(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    PARTS.iter().try_for_each(|add| add(module))
+}

@@ -1,0 +1,9 @@
+//! The only room of this crate in which `unsafe` may stand: reference counts, hand-written type slots, and the calls
+//! of the C interface that PyO3 has no safe face for. Each block says why it is sound.
+//!
+//! What holds in here: no Python code (`__hash__`, `__eq__`, `__del__`, a callback, an allocation that may collect)
+//! runs while a lock of ours is held; nothing blocks while attached to the interpreter; a panic never leaves a slot.
+
+pub mod native_type;
+pub mod refcount;
+pub mod sharing;

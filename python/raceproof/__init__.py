@@ -1,0 +1,20 @@
+"""The thread-safe parts to build programs on that run without a GIL.
+
+Each name says in its docstring what is atomic, what blocks, and what happens on a timeout, an exception and a fork.
+"""
+
+from raceproof._native import (
+    RaceproofError,
+    WaitTimeout,
+    is_shared,
+    set_sharing,
+    share,
+)
+
+__all__ = [
+    "RaceproofError",
+    "WaitTimeout",
+    "is_shared",
+    "set_sharing",
+    "share",
+]
