@@ -2,14 +2,16 @@
 //! Types that hot loops use have hand-written slots in `raw/`; everything else is written with PyO3.
 //! The module declares itself safe without the GIL. It works on GIL builds too; there `raw/refcount` counts plainly.
 
+mod dict;
 mod errors;
+mod flights;
 #[allow(unsafe_code, dead_code)]
 mod raw;
 
 use pyo3::prelude::*;
 
 /// Each part adds its names to the module.
-const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] = &[errors::add, raw::sharing::add];
+const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] = &[errors::add, raw::sharing::add, raw::dict::add_type];
 
 #[pymodule(gil_used = false)]
 #[pyo3(name = "_native")]
