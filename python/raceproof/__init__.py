@@ -5,6 +5,9 @@ Each name says in its docstring what is atomic, what blocks, and what happens on
 
 from raceproof._native import (
     RaceproofError,
+    ThreadSafeDict,
+    ThreadSafeList,
+    ThreadSafeSet,
     WaitTimeout,
     is_shared,
     set_sharing,
@@ -13,6 +16,9 @@ from raceproof._native import (
 
 __all__ = [
     "RaceproofError",
+    "ThreadSafeDict",
+    "ThreadSafeList",
+    "ThreadSafeSet",
     "WaitTimeout",
     "is_shared",
     "set_sharing",

@@ -4,7 +4,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyInt, PyTuple};
 
 use crate::flights::{self, Take};
-use crate::raw::dict::{add_n, empty_like, is_ours, pairs, remove_if, replace_if, set_default};
+use crate::raw::dict::{add_n, empty, is_read_by_us, pairs, remove_if, replace_if, set_default};
 
 /// The value of a key that is missing, made by one of those who ask.
 pub fn create<'py>(
@@ -88,23 +88,15 @@ pub fn snapshot<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> 
 }
 
 pub fn copy<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
-    let same = empty_like(dict)?;
+    let same = empty(dict.py())?;
     fill(&same, pairs(dict))?;
     Ok(same)
-}
-
-pub fn repr<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyAny>> {
-    let mut parts = Vec::with_capacity(dict.len());
-    for (key, value) in pairs(dict) {
-        parts.push(format!("{}: {}", key.repr()?.to_str()?, value.repr()?.to_str()?));
-    }
-    Ok(format!("{{{}}}", parts.join(", ")).into_pyobject(dict.py())?.into_any())
 }
 
 /// A source of pairs that cannot change while it is read: a `ThreadSafeDict` is replaced by what it holds now.
 fn settled<'py>(source: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     match source.cast::<PyDict>() {
-        Ok(dict) if is_ours(source) => Ok(snapshot(dict)?.into_any()),
+        Ok(dict) if is_read_by_us(source) => Ok(snapshot(dict)?.into_any()),
         _ => Ok(source.clone()),
     }
 }
@@ -125,12 +117,12 @@ pub fn update(dict: &Bound<'_, PyDict>, source: &Bound<'_, PyAny>) -> PyResult<(
     dict.update(pairs.as_mapping())
 }
 
-/// `left | right`, where one is a `ThreadSafeDict`; the result has the type of that one.
+/// `left | right`, where one is a `ThreadSafeDict`; so is the result.
 pub fn either<'py>(left: &Bound<'py, PyAny>, right: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let (Ok(left), Ok(right)) = (left.cast::<PyDict>(), right.cast::<PyDict>()) else {
         return Ok(left.py().NotImplemented().into_bound(left.py()));
     };
-    let both = empty_like(if is_ours(left) { left } else { right })?;
+    let both = empty(left.py())?;
     update(&both, left)?;
     update(&both, right)?;
     Ok(both.into_any())

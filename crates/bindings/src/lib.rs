@@ -5,13 +5,15 @@
 mod dict;
 mod errors;
 mod flights;
+mod list;
 #[allow(unsafe_code, dead_code)]
 mod raw;
+mod set;
 
 use pyo3::prelude::*;
 
 /// Each part adds its names to the module.
-const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] = &[errors::add, raw::sharing::add, raw::dict::add_type];
+const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] = &[errors::add, raw::sharing::add, raw::dict::add_type, raw::list::add_type, raw::set::add_type];
 
 #[pymodule(gil_used = false)]
 #[pyo3(name = "_native")]

@@ -25,14 +25,15 @@ static OURS: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
 
 /// Is it a `ThreadSafeDict`, or of a subclass?
 pub fn is_ours(object: &Bound<'_, PyAny>) -> bool {
-    // SAFETY: the object is alive; a type that is not made yet has no instances.
-    unsafe { is_ours_raw(object.as_ptr()) }
+    // SAFETY: the object is alive, and methods run after the type was made.
+    unsafe { ffi::PyObject_TypeCheck(object.as_ptr(), OURS.load(Ordering::Relaxed)) != 0 }
 }
 
-unsafe fn is_ours_raw(object: *mut PyObject) -> bool {
-    let ours = OURS.load(Ordering::Relaxed);
-    // SAFETY: the caller's promise: the object is alive.
-    !ours.is_null() && unsafe { ffi::PyObject_TypeCheck(object, ours) != 0 }
+/// Is it one of ours that is also read in our way? A subclass may say otherwise by an `__iter__` of its own.
+pub fn is_read_by_us(object: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the object is alive, and so is its type.
+    let own = unsafe { (*ffi::Py_TYPE(object.as_ptr())).tp_iter };
+    is_ours(object) && own.is_some_and(|own| own as usize == iterate as *const () as usize)
 }
 
 #[cfg(Py_3_13)]
@@ -215,7 +216,9 @@ slot! {
             return null_mut();
         }
         let mut value = null_mut();
-        if ffi::compat::PyDict_GetItemRef(this, *args, &mut value) != 0 {
+        // Looking first takes no lock, but hashes twice, which is not for hash functions written in Python.
+        let is_looked_up = ffi::PyType_HasFeature(ffi::Py_TYPE(*args), ffi::Py_TPFLAGS_HEAPTYPE) == 0;
+        if is_looked_up && ffi::compat::PyDict_GetItemRef(this, *args, &mut value) != 0 {
             return value;
         }
         let default = if n == 2 { *args.add(1) } else { ffi::Py_None() };
@@ -352,15 +355,10 @@ pub fn pairs<'py>(dict: &Bound<'py, PyDict>) -> Vec<(Bound<'py, PyAny>, Bound<'p
     pairs
 }
 
-/// An empty dict of the same type as `dict`, made without calling `__init__`, as `set.copy` does it.
-pub fn empty_like<'py>(dict: &Bound<'py, PyDict>) -> PyResult<Bound<'py, PyDict>> {
-    let py = dict.py();
-    // SAFETY: `tp_new` of `dict` takes any subtype and ignores the arguments.
-    let made = unsafe {
-        let new = ffi::PyDict_Type.tp_new.expect("dict can be made");
-        let none = Bound::from_owned_ptr_or_err(py, ffi::PyTuple_New(0))?;
-        Bound::from_owned_ptr_or_err(py, new(ffi::Py_TYPE(dict.as_ptr()), none.as_ptr(), null_mut()))?
-    };
+/// An empty `ThreadSafeDict`. As with `dict`, what a method makes is not of a subclass, whose constructor is unknown.
+pub fn empty<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+    // SAFETY: the type is alive for good.
+    let made = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyObject_CallNoArgs(OURS.load(Ordering::Relaxed).cast()))? };
     Ok(made.cast_into::<PyDict>()?)
 }
 
@@ -465,7 +463,9 @@ slot! {
     fn repr(this: *mut PyObject) -> *mut PyObject {
         match ffi::Py_ReprEnter(this) {
             0 => {
-                let text = finish(|py| dict::repr(&own(py, this)));
+                // Nothing of PyO3 is on the stack while the contents are shown: they may be deep.
+                let plain = Held(snapshot(this, null_mut()));
+                let text = if plain.is_none() { null_mut() } else { ffi::PyObject_Repr(plain.0) };
                 ffi::Py_ReprLeave(this);
                 text
             }
@@ -573,7 +573,7 @@ Iterates over the keys that were there at one moment, last one first.")
         .no_arguments(c"copy", copy, c"copy($self, /)
 --
 
-What the dict holds at one moment, as a dict of the same type.")
+What the dict holds at one moment, as a ThreadSafeDict.")
         .no_arguments(c"snapshot", snapshot, c"snapshot($self, /)
 --
 
