@@ -8,6 +8,7 @@ pub fn run(accept: bool) -> Result<(), String> {
     let python = python::environment()?;
     lint::run(&python, false)?;
     docs::run(!accept)?;
+    build::compiles_for_others()?;
     build::extension(&python, false)?;
     let mut tests = if is_there("cargo", &["nextest", "--version"]) {
         cargo(&["nextest", "run", "--locked", "--workspace", "--no-fail-fast"])
