@@ -5,6 +5,7 @@ Each name says in its docstring what is atomic, what blocks, and what happens on
 
 from raceproof._native import (
     RaceproofError,
+    ReentrantError,
     ThreadSafeDict,
     ThreadSafeList,
     ThreadSafeSet,
@@ -16,6 +17,7 @@ from raceproof._native import (
 
 __all__ = [
     "RaceproofError",
+    "ReentrantError",
     "ThreadSafeDict",
     "ThreadSafeList",
     "ThreadSafeSet",

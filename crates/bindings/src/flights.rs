@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use primitives::flight::{Circle, Flight, Who};
-use pyo3::exceptions::PyRuntimeError;
+use primitives::flight::{self, Circle, Flight, Who};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
+use crate::errors;
 use crate::raw::{dict, sharing};
 
 /// How long a waiting thread does not look for signals.
@@ -55,7 +55,7 @@ fn remove(place: &Bound<'_, PyTuple>, turn: &Bound<'_, Turn>) -> PyResult<bool> 
 /// Takes the turn for `key` of `owner`, or waits until the turn of another thread is over.
 ///
 /// # Errors
-/// `RuntimeError` if the wait would never end; what comparing the keys or a signal handler raises.
+/// `ReentrantError` if the wait would never end; what comparing the keys or a signal handler raises.
 pub fn take<'py>(owner: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> PyResult<Take<'py>> {
     let py = owner.py();
     let place = (owner.as_ptr() as usize, key).into_pyobject(py)?;
@@ -70,12 +70,28 @@ pub fn take<'py>(owner: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> PyResult
         remove(&place, &there)?;
         return Ok(Take::Over);
     }
-    while !py.detach(|| flight.wait(Some(Instant::now() + SLICE))).map_err(endless)? {
+    while !py.detach(|| flight.wait(Some(Instant::now() + SLICE))).map_err(|Circle| circle(py))? {
         py.check_signals()?;
     }
     Ok(Take::Over)
 }
 
-fn endless(Circle: Circle) -> PyErr {
-    PyRuntimeError::new_err("the value is needed to make itself")
+fn circle(py: Python<'_>) -> PyErr {
+    errors::error(py, "ReentrantError", "the call would wait for itself: its result is needed to make its result")
+}
+
+/// Tells the flights of a fork: what other threads were making in the parent is made anew in the child.
+pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let os = module.py().import("os")?;
+    if os.hasattr("register_at_fork")? {
+        let named = PyDict::new(module.py());
+        named.set_item("after_in_child", wrap_pyfunction!(forked, module)?)?;
+        os.call_method("register_at_fork", (), Some(&named))?;
+    }
+    Ok(())
+}
+
+#[pyfunction]
+fn forked() {
+    flight::forked();
 }

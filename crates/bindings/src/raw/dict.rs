@@ -591,7 +591,7 @@ The value of the key; where there is none, factory() is called and its result st
 
 Of all threads that ask for a missing key at once, one calls its factory, outside every lock; the others wait for it.
 If it raises, the exception goes to that caller, the key stays absent, and one of the others tries next. A factory that
-needs the same key, itself or through another thread that waits for this one, raises RuntimeError instead of waiting
+needs the same key, itself or through another thread that waits for this one, raises ReentrantError instead of waiting
 for ever.")
         .keywords(c"update_with", update_with, c"update_with($self, key, function, /, default=...)
 --
