@@ -5,6 +5,10 @@ Each name says in its docstring what is atomic, what blocks, and what happens on
 
 from raceproof._native import (
     RaceproofError,
+    ReentrantError,
+    ThreadSafeDict,
+    ThreadSafeList,
+    ThreadSafeSet,
     WaitTimeout,
     is_shared,
     set_sharing,
@@ -13,6 +17,10 @@ from raceproof._native import (
 
 __all__ = [
     "RaceproofError",
+    "ReentrantError",
+    "ThreadSafeDict",
+    "ThreadSafeList",
+    "ThreadSafeSet",
     "WaitTimeout",
     "is_shared",
     "set_sharing",

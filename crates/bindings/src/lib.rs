@@ -3,16 +3,28 @@
 //! The module declares itself safe without the GIL. It works on GIL builds too; there `raw/refcount` counts plainly.
 
 mod command;
+mod dict;
 mod errors;
+mod flights;
+mod list;
 #[allow(unsafe_code, dead_code)]
 mod raw;
+mod set;
 
 use pyo3::prelude::*;
 
 /// Adds the names of one part to the module.
 type Part = fn(&Bound<'_, PyModule>) -> PyResult<()>;
 
-const PARTS: &[Part] = &[errors::add, raw::sharing::add, command::add];
+const PARTS: &[Part] = &[
+    errors::add,
+    raw::sharing::add,
+    command::add,
+    flights::add,
+    raw::dict::add_type,
+    raw::list::add_type,
+    raw::set::add_type,
+];
 
 #[pymodule(gil_used = false)]
 #[pyo3(name = "_native")]

@@ -3,3 +3,6 @@
 
 #[allow(unsafe_code)]
 pub mod raw;
+
+pub mod flight;
+pub mod fork;

@@ -50,3 +50,10 @@ pub fn try_share(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: the object is alive, and this thread is attached.
     ON.load(Ordering::Relaxed) && unsafe { super::refcount::share(object.as_ptr()) }
 }
+
+/// Switches reference counting off for an object that this module keeps for good, whatever `set_sharing` says.
+pub fn keep<T>(object: Bound<'_, T>) -> Bound<'_, T> {
+    // SAFETY: the object is alive, and this thread is attached.
+    unsafe { super::refcount::share(object.as_ptr()) };
+    object
+}
