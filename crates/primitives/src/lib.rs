@@ -3,3 +3,9 @@
 
 #[allow(unsafe_code)]
 pub mod raw;
+
+pub mod cell;
+pub mod counter;
+pub mod local;
+pub mod pool;
+pub mod thread_index;
