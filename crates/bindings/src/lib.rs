@@ -9,7 +9,8 @@ mod raw;
 use pyo3::prelude::*;
 
 /// Each part adds its names to the module.
-const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] = &[errors::add, raw::sharing::add];
+const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] =
+    &[errors::add, raw::sharing::add, raw::counter::add, raw::reference::add, raw::local::add];
 
 #[pymodule(gil_used = false)]
 #[pyo3(name = "_native")]

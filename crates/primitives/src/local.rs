@@ -46,16 +46,21 @@ impl<T: Default + Send + Sync> PerThread<T> {
     /// The slot of the calling thread. `None` where [`thread_index`] is `None`.
     #[inline(always)]
     pub fn get_or_make(&self) -> Option<&T> {
-        let (page, offset) = place(thread_index()?);
+        self.make_at(thread_index()?)
+    }
+
+    /// The slot of the thread with this number, and its page if need be.
+    pub fn make_at(&self, index: usize) -> Option<&T> {
+        let (page, offset) = place(index);
         let make = || (0..length(page)).map(|_| T::default()).collect();
-        self.pages[page].get_or_make(make).get(offset)
+        self.pages.get(page)?.get_or_make(make).get(offset)
     }
 
     /// The slot of the thread with this number.
     #[inline(always)]
     pub fn at(&self, index: usize) -> Option<&T> {
         let (page, offset) = place(index);
-        self.pages[page].get()?.get(offset)
+        self.pages.get(page)?.get()?.get(offset)
     }
 
     /// All slots whose page was ever used, those of ended threads and those that nobody used too.

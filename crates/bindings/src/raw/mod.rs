@@ -4,6 +4,10 @@
 //! What holds in here: no Python code (`__hash__`, `__eq__`, `__del__`, a callback, an allocation that may collect)
 //! runs while a lock of ours is held; nothing blocks while attached to the interpreter; a panic never leaves a slot.
 
+pub mod counter;
+pub mod local;
 pub mod native_type;
+pub mod object;
 pub mod refcount;
+pub mod reference;
 pub mod sharing;
