@@ -3,16 +3,32 @@
 Each name says in its docstring what is atomic, what blocks, and what happens on a timeout, an exception and a fork.
 """
 
+from raceproof import _fork as _fork
 from raceproof._native import (
+    AtomicInt,
+    AtomicReference,
+    QueueFull,
     RaceproofError,
+    StripedCounter,
+    ThreadLocal,
     WaitTimeout,
     is_shared,
     set_sharing,
     share,
 )
+from raceproof.pool import Future, Pool, RunningTask, ShutdownReport
 
 __all__ = [
+    "AtomicInt",
+    "AtomicReference",
+    "Future",
+    "Pool",
+    "QueueFull",
     "RaceproofError",
+    "RunningTask",
+    "ShutdownReport",
+    "StripedCounter",
+    "ThreadLocal",
     "WaitTimeout",
     "is_shared",
     "set_sharing",

@@ -10,6 +10,7 @@ use primitives::cell::Overflow;
 use pyo3::IntoPyObject;
 use pyo3::ffi::{self, Py_ssize_t, PyObject, PyTypeObject};
 use pyo3::prelude::*;
+use pyo3::types::{PyTuple, PyType};
 
 use super::{refcount, sharing};
 
@@ -18,6 +19,18 @@ use super::{refcount, sharing};
 pub unsafe fn allocate<Layout>(class: *mut PyTypeObject) -> *mut Layout {
     // SAFETY: `class` is a ready type whose objects are a `Layout` or begin with one.
     unsafe { (*class).tp_alloc.map_or(null_mut(), |allocate| allocate(class, 0)).cast() }
+}
+
+/// A new object of `class`, whose `__init__` does not run.
+pub fn without_init<'py>(class: &Bound<'py, PyType>) -> PyResult<Bound<'py, PyAny>> {
+    let py = class.py();
+    let args = PyTuple::empty(py);
+    let kind = class.as_type_ptr();
+    // SAFETY: the type is ready, and its own `__new__` gets what it expects: a type and a tuple.
+    unsafe {
+        let made = (*kind).tp_new.map_or(null_mut(), |new| new(kind, args.as_ptr(), null_mut()));
+        Bound::from_owned_ptr_or_err(py, made)
+    }
 }
 
 /// Gives the memory of an object back, whose fields the caller has dropped.

@@ -18,8 +18,6 @@ pub enum Rejected<J> {
     Full(J),
     /// The crew takes no more jobs.
     Closed(J),
-    /// Another thread holds the lock of the crew just now; only the calls that never block say so.
-    Busy(J),
 }
 
 /// What [`Crew::try_next`] found.
@@ -57,8 +55,6 @@ pub struct Stats {
     pub submitted: u64,
     /// Jobs that a worker is done with.
     pub completed: u64,
-    /// Jobs that were not taken because the queue was full.
-    pub rejected: u64,
 }
 
 /// Called, outside the lock, when a place in the queue may be free.
@@ -87,7 +83,6 @@ struct State<J> {
     closed: bool,
     submitted: u64,
     completed: u64,
-    rejected: u64,
 }
 
 /// See the module.
@@ -122,7 +117,6 @@ impl<J: Clone> Crew<J> {
             closed: false,
             submitted: 0,
             completed: 0,
-            rejected: 0,
         };
         Crew {
             state: Mutex::new(state),
@@ -135,13 +129,10 @@ impl<J: Clone> Crew<J> {
         }
     }
 
-    /// Takes a job if there is room for it now, and never waits, not even for the lock. Returns the number of a worker
-    /// that the caller has to start, if one is wanted.
+    /// Takes a job if there is room for it now. Returns the number of a worker that the caller has to start, if one is
+    /// wanted.
     pub fn try_push(&self, job: J) -> Result<Option<usize>, Rejected<J>> {
-        match self.state.try_lock() {
-            Some(state) => self.admit(state, job),
-            None => Err(Rejected::Busy(job)),
-        }
+        self.admit(self.state.lock(), job)
     }
 
     /// Takes a job; while the queue is full it waits for room, until `deadline` (for ever if there is none). Returns
@@ -170,7 +161,6 @@ impl<J: Clone> Crew<J> {
             return Err(Rejected::Closed(job));
         }
         if state.queue.len() >= self.queue_max {
-            state.rejected += 1;
             return Err(Rejected::Full(job));
         }
         state.queue.push_back(job);
@@ -207,15 +197,11 @@ impl<J: Clone> Crew<J> {
 
     /// Says that `worker` is done with its job and looks for another, without ever waiting.
     pub fn try_next(&self, worker: usize) -> Next<J> {
-        match self.state.try_lock() {
-            Some(mut state) => {
-                let ended = state.end(worker);
-                let next = self.take(state, worker);
-                drop(ended);
-                next
-            }
-            None => Next::Wait,
-        }
+        let mut state = self.state.lock();
+        let ended = state.end(worker);
+        let next = self.take(state, worker);
+        drop(ended);
+        next
     }
 
     /// Says that `worker` is done with its job and waits for another. `None`: the crew is closed and nothing waits.
@@ -366,7 +352,6 @@ impl<J: Clone> Crew<J> {
             workers: state.workers,
             submitted: state.submitted,
             completed: state.completed,
-            rejected: state.rejected,
         }
     }
 }
@@ -441,7 +426,6 @@ mod tests {
             assert_eq!(crew.try_next(0), Next::Job(1));
             assert_eq!(waiting.join().unwrap(), Ok(None));
         });
-        assert_eq!(crew.stats().rejected, 2);
     }
 
     #[test]

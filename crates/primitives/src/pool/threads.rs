@@ -170,7 +170,7 @@ impl Pool {
         let worker = match self.crew.push(job, timeout.map(|timeout| Instant::now() + timeout)) {
             Ok(worker) => worker,
             Err(Rejected::Closed(_)) => return Err(PoolError::Closed),
-            Err(Rejected::Full(_) | Rejected::Busy(_)) => return Err(PoolError::Full),
+            Err(Rejected::Full(_)) => return Err(PoolError::Full),
         };
         if let Some(worker) = worker {
             self.start(worker)?;
