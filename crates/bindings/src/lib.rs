@@ -6,10 +6,14 @@ mod command;
 mod dict;
 mod errors;
 mod flights;
+mod fork;
+mod future;
 mod list;
+mod pool;
 #[allow(unsafe_code, dead_code)]
 mod raw;
 mod set;
+mod wait;
 
 use pyo3::prelude::*;
 
@@ -24,6 +28,12 @@ const PARTS: &[Part] = &[
     raw::dict::add_type,
     raw::list::add_type,
     raw::set::add_type,
+    fork::add,
+    raw::counter::add,
+    raw::reference::add,
+    raw::local::add,
+    future::add,
+    pool::add,
 ];
 
 #[pymodule(gil_used = false)]

@@ -4,5 +4,10 @@
 #[allow(unsafe_code)]
 pub mod raw;
 
+pub mod cell;
+pub mod counter;
 pub mod flight;
 pub mod fork;
+pub mod local;
+pub mod pool;
+pub mod thread_index;

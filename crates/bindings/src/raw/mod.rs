@@ -5,13 +5,17 @@
 //! runs while a lock of ours is held; nothing blocks while attached to the interpreter; a panic never leaves a slot.
 
 pub mod call;
+pub mod counter;
 pub mod dict;
 pub mod dict_table;
 pub mod held;
 pub mod list;
 pub mod list_items;
+pub mod local;
 pub mod native_type;
+pub mod object;
 pub mod refcount;
+pub mod reference;
 pub mod section;
 pub mod set;
 pub mod sharing;

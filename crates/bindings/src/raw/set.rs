@@ -188,50 +188,94 @@ Each operation on one element is atomic. Iterating gives what the set held at on
 discard_if_present() say who did it: of all threads that add an element at once, one is told that it was the first.";
 
 fn methods(new: NativeType) -> NativeType {
-    new.no_arguments(c"copy", copy, c"copy($self, /)
+    new.no_arguments(
+        c"copy",
+        copy,
+        c"copy($self, /)
 --
 
-What the set holds at one moment, as a ThreadSafeSet.")
-        .arguments(c"union", union, c"union($self, /, *others)
+What the set holds at one moment, as a ThreadSafeSet.",
+    )
+    .arguments(
+        c"union",
+        union,
+        c"union($self, /, *others)
 --
 
-What is in this set or in the others, as a ThreadSafeSet.")
-        .arguments(c"intersection", intersection, c"intersection($self, /, *others)
+What is in this set or in the others, as a ThreadSafeSet.",
+    )
+    .arguments(
+        c"intersection",
+        intersection,
+        c"intersection($self, /, *others)
 --
 
-What is in this set and in all others, as a ThreadSafeSet.")
-        .arguments(c"difference", difference, c"difference($self, /, *others)
+What is in this set and in all others, as a ThreadSafeSet.",
+    )
+    .arguments(
+        c"difference",
+        difference,
+        c"difference($self, /, *others)
 --
 
-What is in this set and in none of the others, as a ThreadSafeSet.")
-        .arguments(c"symmetric_difference", symmetric_difference, c"symmetric_difference($self, other, /)
+What is in this set and in none of the others, as a ThreadSafeSet.",
+    )
+    .arguments(
+        c"symmetric_difference",
+        symmetric_difference,
+        c"symmetric_difference($self, other, /)
 --
 
-What is in one of both sets only, as a ThreadSafeSet.")
-        .no_arguments(c"snapshot", snapshot, c"snapshot($self, /)
+What is in one of both sets only, as a ThreadSafeSet.",
+    )
+    .no_arguments(
+        c"snapshot",
+        snapshot,
+        c"snapshot($self, /)
 --
 
-What the set holds at one moment, as a plain set.")
-        .one_argument(c"add_if_absent", add_if_absent, c"add_if_absent($self, value, /)
+What the set holds at one moment, as a plain set.",
+    )
+    .one_argument(
+        c"add_if_absent",
+        add_if_absent,
+        c"add_if_absent($self, value, /)
 --
 
-Adds the value; true if it was not there before. Of several threads that add it at once, one gets true.")
-        .one_argument(c"discard_if_present", discard_if_present, c"discard_if_present($self, value, /)
+Adds the value; true if it was not there before. Of several threads that add it at once, one gets true.",
+    )
+    .one_argument(
+        c"discard_if_present",
+        discard_if_present,
+        c"discard_if_present($self, value, /)
 --
 
-Removes the value; true if it was there. Of several threads that remove it at once, one gets true.")
-        .one_argument(c"discard_if", discard_if, c"discard_if($self, predicate, /)
+Removes the value; true if it was there. Of several threads that remove it at once, one gets true.",
+    )
+    .one_argument(
+        c"discard_if",
+        discard_if,
+        c"discard_if($self, predicate, /)
 --
 
 Removes the elements for which predicate(element) is true, one after the other, and returns those that this call
-removed, as a list. The predicate runs outside every lock, on what the set held at one moment.")
-        .arguments(c"pop_or", pop_or, c"pop_or($self, default, /)
+removed, as a list. The predicate runs outside every lock, on what the set held at one moment.",
+    )
+    .arguments(
+        c"pop_or",
+        pop_or,
+        c"pop_or($self, default, /)
 --
 
-Removes any element and returns it, or returns the default if there is none.")
-        .no_arguments(c"drain", drain, c"drain($self, /)
+Removes any element and returns it, or returns the default if there is none.",
+    )
+    .no_arguments(
+        c"drain",
+        drain,
+        c"drain($self, /)
 --
 
 Takes as many elements out as there are at the call, one after the other, and returns them, as a list. Each element
-goes to one caller only; another thread may see the set half empty.")
+goes to one caller only; another thread may see the set half empty.",
+    )
 }
