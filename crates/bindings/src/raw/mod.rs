@@ -7,7 +7,7 @@
 pub mod counter;
 pub mod local;
 pub mod native_type;
-pub mod object;
 pub mod refcount;
 pub mod reference;
 pub mod sharing;
+pub mod slots;
