@@ -398,7 +398,7 @@ fn in_class(
     }
 }
 
-fn is_self(analysis: &Analysis<'_>, func: FuncId, base: Val) -> bool {
+pub(super) fn is_self(analysis: &Analysis<'_>, func: FuncId, base: Val) -> bool {
     matches!(analysis.body(func).op(base), Op::Local(local) if local.0 == 0)
 }
 
@@ -409,7 +409,12 @@ fn has_slots(analysis: &Analysis<'_>, class: ClassId) -> bool {
 
 /// The statement of a function's own suite that holds its first node of a kind; none if it stands deeper, where it
 /// may not run.
-fn first_store(analysis: &Analysis<'_>, sheet: Sheet<'_>, func: FuncId, wanted: impl Fn(Op) -> bool) -> Option<usize> {
+pub(super) fn first_store(
+    analysis: &Analysis<'_>,
+    sheet: Sheet<'_>,
+    func: FuncId,
+    wanted: impl Fn(Op) -> bool,
+) -> Option<usize> {
     let body = analysis.body(func);
     let val = body.vals().find(|val| wanted(body.op(*val)))?;
     let only_rests = body.enclosing(val).all(|(_, block)| matches!(block.kind, BlockKind::Else(_)));

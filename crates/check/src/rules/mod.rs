@@ -165,8 +165,8 @@ pub fn run(analysis: &Analysis<'_>, options: &Options) -> Vec<Finding> {
 /// Rules about one state that say more than the ones after them: of several findings on one place in one function
 /// the first stands for all.
 const SAYS_MORE: [&str; 15] = [
-    "RP105", "RP103", "RP101", "RP102", "RP203", "RP209", "RP201", "RP208", "RP202", "RP205", "RP204", "RP206",
-    "RP210", "RP212", "RP211",
+    "RP105", "RP103", "RP101", "RP102", "RP203", "RP209", "RP210", "RP201", "RP208", "RP202", "RP205", "RP204",
+    "RP206", "RP212", "RP211",
 ];
 
 /// Of findings about the same place in the same function, keeps the one whose rule says most.
