@@ -1,7 +1,7 @@
 //! The static side: texts in, findings out. Reads no file, clock or environment, and never executes what it reads.
 //!
 //! ```text
-//! Files -> source -> project -> types -> annotations -> contexts -> summary -> analysis -> fix -> rules -> suppress -> findings
+//! Files -> source -> project -> types -> annotations -> contexts -> summary -> analysis -> fix -> rules -> suppress -> places -> findings
 //! ```
 //! Each stage is a function from the ones before it; none calls back.
 
@@ -14,6 +14,7 @@ mod claims;
 mod contexts;
 mod fix;
 mod name;
+mod places;
 mod project;
 mod rules;
 mod source;
@@ -61,7 +62,7 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
         summaries: &summaries,
         runtime: options.runtime,
     };
-    found.extend(rules::leave_best(rules::run(&analysis, options)));
+    found.extend(places::leave_best(rules::run(&analysis, options)));
     if options.selects(&rules::UNKNOWN_ANNOTATION) {
         found.extend(annotations.wrong.iter().map(|wrong| {
             Finding::new(&rules::UNKNOWN_ANNOTATION, wrong.span, wrong.message.clone())
@@ -74,7 +75,7 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
             finding.confidence = facts::Confidence::Low;
         }
     }
-    finish(files, suppress::apply(files, &project.modules, options, found))
+    finish(files, places::join_sites(suppress::apply(files, &project.modules, options, found)))
 }
 
 fn unparsed(modules: &[body::Module]) -> Vec<Finding> {

@@ -161,30 +161,3 @@ pub fn run(analysis: &Analysis<'_>, options: &Options) -> Vec<Finding> {
     }
     found
 }
-
-/// Rules about one state that say more than the ones after them: of several findings on one place in one function
-/// the first stands for all.
-const SAYS_MORE: [&str; 15] = [
-    "RP105", "RP103", "RP101", "RP102", "RP203", "RP209", "RP210", "RP201", "RP208", "RP202", "RP205", "RP204",
-    "RP206", "RP212", "RP211",
-];
-
-/// Of findings about the same place in the same function, keeps the one whose rule says most.
-#[must_use]
-pub fn leave_best(found: Vec<Finding>) -> Vec<Finding> {
-    let rank = |finding: &Finding| SAYS_MORE.iter().position(|code| *code == finding.rule.code);
-    let key = |finding: &Finding| (finding.span.file, finding.symbol.clone(), finding.place.clone());
-    let mut best: std::collections::HashMap<_, usize> = std::collections::HashMap::new();
-    for finding in &found {
-        let shown = finding.confidence > facts::Confidence::Low;
-        if let Some(rank) = rank(finding).filter(|_| shown) {
-            let known = best.entry(key(finding)).or_insert(rank);
-            *known = rank.min(*known);
-        }
-    }
-    let stands = |finding: &Finding| match (rank(finding), best.get(&key(finding))) {
-        (Some(rank), Some(best)) => rank == *best,
-        _ => true,
-    };
-    found.into_iter().filter(stands).collect()
-}
