@@ -7,6 +7,7 @@
 mod conditions;
 mod creations;
 mod declared;
+mod ensured;
 mod escapes;
 pub mod failures;
 mod finalizers;

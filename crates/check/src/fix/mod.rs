@@ -7,6 +7,7 @@
 mod call;
 mod class;
 mod context_var;
+mod entry;
 mod guard;
 mod hoist;
 mod hold;
