@@ -45,6 +45,25 @@ impl Options {
 /// Findings are sorted by path, position and rule, and carry their fingerprints.
 #[must_use]
 pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
+    check_and_note(files, options).findings
+}
+
+/// What a check has found, and where it stopped looking.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// As [`check`] gives them.
+    pub findings: Vec<Finding>,
+    /// Limits of the analysis that were reached, in words. Where there are some, less was seen than there may be.
+    pub limits: Vec<String>,
+}
+
+/// Like [`check`], and says which limits of the analysis were reached.
+#[must_use]
+pub fn check_and_note(files: &Files, options: &Options) -> Checked {
+    check_with(rules::RULES, files, options)
+}
+
+fn check_with(rules: &[&rules::Rule], files: &Files, options: &Options) -> Checked {
     let modules = source::load(files);
     let mut found = unparsed(&modules);
     let project = project::build(files, modules);
@@ -62,7 +81,7 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
         summaries: &summaries,
         runtime: options.runtime,
     };
-    found.extend(places::leave_best(rules::run(&analysis, options)));
+    found.extend(places::leave_best(rules::run(rules, &analysis, options)));
     if options.selects(&rules::UNKNOWN_ANNOTATION) {
         found.extend(annotations.wrong.iter().map(|wrong| {
             Finding::new(&rules::UNKNOWN_ANNOTATION, wrong.span, wrong.message.clone())
@@ -75,7 +94,8 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
             finding.confidence = facts::Confidence::Low;
         }
     }
-    finish(files, places::join_sites(suppress::apply(files, &project.modules, options, found)))
+    let left = places::join_sites(suppress::apply(files, &project.modules, options, found));
+    Checked { findings: finish(files, left), limits: analysis.limits() }
 }
 
 fn unparsed(modules: &[body::Module]) -> Vec<Finding> {

@@ -15,6 +15,7 @@ mod flags;
 mod footprints;
 mod handouts;
 mod imports;
+mod limits;
 mod lock_order;
 mod locks;
 mod loops;

@@ -143,11 +143,11 @@ pub static UNKNOWN_ANNOTATION: RuleInfo = RuleInfo {
 pub static ABOUT_THE_RUN: [&RuleInfo; 5] =
     [&INTERNAL_ERROR, &SYNTAX_ERROR, &UNUSED_SUPPRESSION, &UNEXPLAINED_SUPPRESSION, &UNKNOWN_ANNOTATION];
 
-/// Runs the selected rules.
+/// Runs those of some rules that are selected.
 #[must_use]
-pub fn run(analysis: &Analysis<'_>, options: &Options) -> Vec<Finding> {
+pub fn run(rules: &[&Rule], analysis: &Analysis<'_>, options: &Options) -> Vec<Finding> {
     let mut found = Vec::new();
-    for rule in RULES {
+    for rule in rules {
         if !options.selects(&rule.info) {
             continue;
         }
@@ -160,4 +160,32 @@ pub fn run(analysis: &Analysis<'_>, options: &Options) -> Vec<Finding> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    static BROKEN: Rule = Rule {
+        info: RuleInfo { name: "broken", code: "RP999", ..INTERNAL_ERROR },
+        check: |_, found| {
+            found.push(Finding::new(&INTERNAL_ERROR, Span::new(FileId(0), 0, 0), "half of what it wanted to say"));
+            panic!("a bug of ours");
+        },
+    };
+
+    #[test]
+    fn a_rule_that_panics_is_one_finding_and_hides_no_other() {
+        let mut files = facts::Files::default();
+        let text = "import threading\nn = 0\ndef add():\n    global n\n    n += 1\n\
+                    for _ in range(2):\n    threading.Thread(target=add).start()\n";
+        files.add("main.py", text);
+        let options = Options { select: Some(vec!["broken", "unlocked-increment"]), ..Options::default() };
+        let checked = crate::check_with(&[&BROKEN, &unlocked_increment::RULE], &files, &options);
+        let found: Vec<_> =
+            checked.findings.iter().map(|finding| (finding.rule.name, finding.message.as_str())).collect();
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found[0], ("internal-error", "the rule `broken` failed; please report it"));
+        assert_eq!(found[1].0, "unlocked-increment");
+    }
 }
