@@ -80,8 +80,7 @@ fn home(analysis: &Analysis<'_>, sheet: Sheet<'_>, func: FuncId, call: Val) -> O
         )?;
         let lock = import::member(analysis, sheet, info.module, package, member, u32::MAX)?;
         let this = analysis.body(init).locals.first()?;
-        let mut edits = vec![sheet.line_above(at, &format!("{this}.{name} = {}()", lock.text))?];
-        edits.extend(lock.edit);
+        let edits = guard::making(lock, &format!("{this}.{name}"), |line| sheet.line_above(at, &line))?;
         return Some((format!("{}.{name}", analysis.body(func).locals.first()?), edits));
     }
     let module = analysis.project.module_of(func);
@@ -92,8 +91,7 @@ fn home(analysis: &Analysis<'_>, sheet: Sheet<'_>, func: FuncId, call: Val) -> O
     if analysis.project.globals[module.0 as usize].contains_key(&taken) || analysis.body(func).locals.contains(&taken) {
         return None;
     }
-    let mut edits = vec![sheet.definition_above(statement, &format!("{name} = {}()", lock.text))?];
-    edits.extend(lock.edit);
+    let edits = guard::making(lock, &name, |line| sheet.definition_above(statement, &line))?;
     Some((name, edits))
 }
 
@@ -233,10 +231,8 @@ pub fn in_constructor(analysis: &Analysis<'_>, func: FuncId, call: Val) -> Optio
         return None;
     }
     let lock = import::member(analysis, sheet, info.module, package, member, u32::MAX)?;
-    let this = analysis.body(init).locals.first()?;
-    let name = function.name;
-    let mut edits =
-        vec![sheet.line_above(at, &format!("{this}.{name} = {}()", lock.text))?, sheet.without_block(property)?];
-    edits.extend(lock.edit);
-    Some(fix(&format!("{this}.{name}"), edits))
+    let name = format!("{}.{}", analysis.body(init).locals.first()?, function.name);
+    let mut edits = guard::making(lock, &name, |line| sheet.line_above(at, &line))?;
+    edits.push(sheet.without_block(property)?);
+    Some(fix(&name, edits))
 }

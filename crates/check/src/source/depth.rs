@@ -61,7 +61,7 @@ mod tests {
         assert_eq!(bracket_beyond("x = [[[1]]]", 2), Some(6));
         assert_eq!(bracket_beyond("x = [[1], [2], [3]]", 2), None);
         assert_eq!(bracket_beyond("x = '[[[' + \"(((\" # {{{\n", 2), None);
-        assert_eq!(bracket_beyond("'''\n[[[ ' \\''' [[\n''' + [[[", 2), Some(24));
+        assert_eq!(bracket_beyond("'''\n[[[ ' \\''' [[\n''' + [[[", 2), Some(26));
         assert_eq!(bracket_beyond("'\\'[[['", 2), None);
         assert_eq!(bracket_beyond("'open [[[\n[[", 2), None);
     }
