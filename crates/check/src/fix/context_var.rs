@@ -82,7 +82,7 @@ fn named_elsewhere(analysis: &Analysis<'_>, func: FuncId, slot: Slot, name: Name
     let imports = &analysis.project.modules[analysis.project.module_of(func).0 as usize].imports;
     body.vals().any(|val| match body.op(val) {
         Op::Import(idx) => imports[idx as usize].member == Some(name),
-        Op::Str(text) => text == name && matches!(slot, Slot::Attr(..)),
+        Op::Str(text) => text == name,
         Op::Attr { name: used, .. } | Op::StoreAttr { name: used, .. } | Op::DelAttr { name: used, .. } => {
             used == name && !analysis.types.slots_of(analysis.project, func, val).contains(&slot)
         }

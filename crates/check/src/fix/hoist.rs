@@ -5,7 +5,7 @@ use facts::{Edit, Fix, Safety};
 use super::sheet::Sheet;
 use super::{guard, import};
 use crate::analysis::Analysis;
-use crate::body::{Op, Val};
+use crate::body::{BlockKind, Op, Val};
 use crate::name::Name;
 use crate::project::{ClassId, FuncId};
 use crate::source::outline::Kind;
@@ -58,7 +58,11 @@ fn home(analysis: &Analysis<'_>, sheet: Sheet<'_>, func: FuncId, call: Val) -> O
     let (package, member) = made(analysis, func, call)?;
     let nodes = 0..super::sheet::as_u32(analysis.body(func).nodes.len());
     // Whoever comes back here while holding the lock would wait for itself.
-    if member != "RLock" && guard::reached(analysis, func, nodes).contains(&func) || analysis.is_import_code(func) {
+    let reenters = member != "RLock" && guard::reached(analysis, func, nodes).contains(&func);
+    let function = analysis.project.function(func);
+    // Nor may others wait until somebody goes on with a generator or coroutine.
+    let suspends = function.is_generator || function.is_async && package == "threading";
+    if reenters || suspends || analysis.is_import_code(func) {
         return None;
     }
     if let Some((class, init)) = own_state(analysis, sheet, func) {
@@ -126,7 +130,7 @@ pub fn made_early(analysis: &Analysis<'_>, func: FuncId, at: Val, slot: Slot) ->
     let tested =
         only_under_test(analysis, sheet, func, at, |place| vec![format!("{place} is None"), format!("not {place}")])?;
     let (maker, none) = stores_none(analysis, slot)?;
-    if analysis.project.file_of(maker) != sheet.file {
+    if analysis.project.file_of(maker) != sheet.file || n_tests(analysis, slot) != 1 {
         return None;
     }
     let node = analysis.body(maker).node(none);
@@ -135,6 +139,27 @@ pub fn made_early(analysis: &Analysis<'_>, func: FuncId, at: Val, slot: Slot) ->
     let mut edits = vec![sheet.edit(node.start, node.end, format!("{}()", lock.text)), sheet.without(tested)?];
     edits.extend(lock.edit);
     Some(fix(guard::slot_name(analysis, slot).as_str(), edits))
+}
+
+/// How often the program asks whether there is something in a slot.
+fn n_tests(analysis: &Analysis<'_>, slot: Slot) -> usize {
+    let tests = |func: FuncId| {
+        let body = analysis.body(func);
+        let asked = |val: Val| match body.op(val) {
+            Op::Attr { .. } | Op::Global(_) | Op::Captured(..) | Op::Local(_) => {
+                let user = analysis.summaries.consumer(func, val);
+                let tested = body
+                    .blocks
+                    .iter()
+                    .any(|block| matches!(block.kind, BlockKind::Then(test) | BlockKind::Loop(test) if test == val));
+                (tested || user.is_some_and(|user| matches!(body.op(user), Op::Compare { .. } | Op::Not(_))))
+                    && analysis.types.slots_of(analysis.project, func, val).contains(&slot)
+            }
+            _ => false,
+        };
+        body.vals().filter(|val| asked(*val)).count()
+    };
+    analysis.functions().map(tests).sum()
 }
 
 /// The one `None` that import code or a constructor stores in a slot.

@@ -7,7 +7,7 @@ use super::{import, local};
 use crate::analysis::Analysis;
 use crate::body::{Op, Val};
 use crate::contexts::EntryKind;
-use crate::project::FuncId;
+use crate::project::{ClassId, FuncId};
 use crate::types::Slot;
 
 /// A new event in the place of `clear()`, handed to the thread as an argument. `waiter` is what the thread runs.
@@ -39,7 +39,13 @@ pub fn event_for_each_run(analysis: &Analysis<'_>, slot: Slot, waiter: FuncId, c
     edits.extend(event.edit);
     edits.extend(handed(analysis, sheet, slot, waiter)?);
     edits.extend(taken(analysis, sheet, slot, waiter)?);
-    let same = analysis.project.class_of(waiter).is_some_and(|of| analysis.project.class_info(of).mro.contains(&class));
+    // A subclass with another `_run` would not take the event.
+    let name = analysis.project.function(waiter).name;
+    let same = analysis.project.class_of(waiter).is_some_and(|of| {
+        let info = analysis.project.class_info(of);
+        let overrides = |sub: &ClassId| analysis.project.class_info(*sub).methods.contains_key(&name);
+        info.mro.contains(&class) && !info.subclasses.iter().any(overrides)
+    });
     let title = format!("give each run an event of its own in `{attribute}`, and hand it to the thread");
     same.then_some(Fix { safety: Safety::Unsafe, title, edits })
 }

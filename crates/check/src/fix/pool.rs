@@ -33,9 +33,13 @@ pub fn pooled(analysis: &Analysis<'_>, made: &Spawned) -> Option<Fix> {
         return None;
     }
     let job = job(analysis, func, made.call)?;
-    let mut work = Work { analysis, sheet, func, edits: Vec::new(), n_starts: 0, n_joins: 0 };
     let node = body.node(made.call);
     let statement = sheet.outline.at(node.start)?;
+    let mut work = Work { analysis, sheet, func, made: statement, edits: Vec::new(), n_starts: 0, n_joins: 0 };
+    // A comment between the arguments has no place in the new call.
+    if sheet.slice(node.start, node.end).contains('#') {
+        return None;
+    }
     work.uses(made.call)?;
     let mut edits = std::mem::take(&mut work.edits);
     if work.n_starts != 1 {
@@ -99,6 +103,8 @@ struct Work<'a> {
     analysis: &'a Analysis<'a>,
     sheet: Sheet<'a>,
     func: FuncId,
+    /// The statement that makes the threads.
+    made: usize,
     edits: Vec<Edit>,
     n_starts: u32,
     n_joins: u32,
@@ -182,7 +188,9 @@ impl Work<'_> {
                 match name.as_str() {
                     "start" => {
                         self.n_starts += 1;
-                        self.edits.push(self.dropped(statement)?);
+                        let dropped = self.dropped(statement)?;
+                        self.follows(dropped).then_some(())?;
+                        self.edits.push(self.sheet.without(dropped)?);
                     }
                     "join" => {
                         self.n_joins += 1;
@@ -205,16 +213,34 @@ impl Work<'_> {
         }
     }
 
-    /// The text without a statement, and without the loop that holds nothing else.
-    fn dropped(&self, statement: usize) -> Option<Edit> {
+    /// What goes with a start: the statement, or the loop that holds nothing else.
+    fn dropped(&self, statement: usize) -> Option<usize> {
         let outline = self.sheet.outline;
         let suite = &outline.suites[outline.statements[statement].suite];
         match suite.owner {
             Some(owner) if suite.statements.len() == 1 && outline.statements[owner].kind == Kind::For => {
-                (outline.parts[owner].len() == 1).then(|| self.sheet.without(owner)).flatten()
+                (outline.parts[owner].len() == 1).then_some(owner)
             }
-            _ => self.sheet.without(statement),
+            _ => Some(statement),
         }
+    }
+
+    /// Does the start follow where the threads are made, whatever happens, with nothing in between that the work may
+    /// count on? The pool begins with the work at once.
+    fn follows(&self, start: usize) -> bool {
+        let outline = self.sheet.outline;
+        let loops = |idx: &usize| *idx == self.made || outline.statements[*idx].kind == Kind::For;
+        let suite = outline.statements[start].suite;
+        let Some(made) =
+            outline.around(self.made).take_while(loops).find(|idx| outline.statements[*idx].suite == suite)
+        else {
+            return false;
+        };
+        let (from, to) = (outline.statements[made].at + 1, outline.statements[start].at);
+        let appends = |idx: &usize| {
+            outline.statements[*idx].kind == Kind::Expression && self.sheet.statement(*idx).contains(".append(")
+        };
+        outline.suites[suite].statements.get(from..to).is_some_and(|between| between.iter().all(appends))
     }
 
     /// A local list of threads, which is gone through to start or join them. `item` names those that are done with.
