@@ -4,6 +4,8 @@ Each name says in its docstring what is atomic, what blocks, and what happens on
 """
 
 from raceproof._native import (
+    ConcurrentMap,
+    CounterMap,
     RaceproofError,
     WaitTimeout,
     is_shared,
@@ -12,6 +14,8 @@ from raceproof._native import (
 )
 
 __all__ = [
+    "ConcurrentMap",
+    "CounterMap",
     "RaceproofError",
     "WaitTimeout",
     "is_shared",

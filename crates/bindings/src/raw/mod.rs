@@ -4,6 +4,7 @@
 //! What holds in here: no Python code (`__hash__`, `__eq__`, `__del__`, a callback, an allocation that may collect)
 //! runs while a lock of ours is held; nothing blocks while attached to the interpreter; a panic never leaves a slot.
 
+pub mod map;
 pub mod native_type;
 pub mod refcount;
 pub mod sharing;

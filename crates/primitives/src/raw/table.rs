@@ -206,6 +206,18 @@ pub struct Cursor {
     entry: u32,
 }
 
+impl Cursor {
+    /// The position as a number.
+    pub fn pack(self) -> u64 {
+        (self.shard as u64) << 32 | u64::from(self.entry)
+    }
+
+    /// The position of a number that came from [`pack`](Self::pack).
+    pub fn unpack(packed: u64) -> Cursor {
+        Cursor { shard: (packed >> 32) as usize, entry: packed as u32 }
+    }
+}
+
 struct Held<'a, L: Lock>(&'a L);
 
 impl<L: Lock> Drop for Held<'_, L> {
