@@ -9,6 +9,7 @@ mod flights;
 mod fork;
 mod future;
 mod list;
+mod map;
 mod pool;
 #[allow(unsafe_code, dead_code)]
 mod raw;
@@ -20,6 +21,7 @@ use pyo3::prelude::*;
 /// Adds the names of one part to the module.
 type Part = fn(&Bound<'_, PyModule>) -> PyResult<()>;
 
+#[rustfmt::skip] // one a line, for those who add to it at the same time
 const PARTS: &[Part] = &[
     errors::add,
     raw::sharing::add,
@@ -34,6 +36,7 @@ const PARTS: &[Part] = &[
     raw::local::add,
     future::add,
     pool::add,
+    map::add,
 ];
 
 #[pymodule(gil_used = false)]
