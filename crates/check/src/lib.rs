@@ -14,6 +14,7 @@ mod claims;
 mod contexts;
 mod fix;
 mod name;
+mod parallel;
 mod project;
 mod rules;
 mod source;
@@ -60,6 +61,7 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
         contexts: &contexts,
         summaries: &summaries,
         runtime: options.runtime,
+        known: analysis::Known::default(),
     };
     found.extend(rules::leave_best(rules::run(&analysis, options)));
     if options.selects(&rules::UNKNOWN_ANNOTATION) {
@@ -74,7 +76,9 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
             finding.confidence = facts::Confidence::Low;
         }
     }
-    finish(files, suppress::apply(files, &project.modules, options, found))
+    let found = finish(files, suppress::apply(files, &project.modules, options, found));
+    parallel::drop_later((project, types, contexts, summaries));
+    found
 }
 
 fn unparsed(modules: &[body::Module]) -> Vec<Finding> {

@@ -120,7 +120,7 @@ fn leads(analysis: &Analysis<'_>, func: FuncId) -> Vec<(Val, FuncId)> {
     for val in analysis.body(func).vals() {
         let Op::Import(idx) = analysis.body(func).op(val) else { continue };
         let import = analysis.project.modules[module.0 as usize].imports[idx as usize];
-        let source = match analysis.project.imported(module, import, 0) {
+        let source = match analysis.project.imported(module, idx) {
             Symbol::Module(source) => Some(source),
             _ => analysis.project.find_module(module, import.module, import.level),
         };

@@ -23,6 +23,7 @@ use crate::annotations::Annotations;
 use crate::body::{Op, Val};
 use crate::contexts::Contexts;
 use crate::name::Name;
+use crate::parallel;
 use crate::project::{FuncId, Project};
 use crate::types::{Slot, TypeMap};
 
@@ -140,7 +141,7 @@ pub fn compute(project: &Project, types: &TypeMap, annotations: &Annotations, co
     let mut summaries = Summaries {
         slots: Vec::new(),
         places: FxHashMap::default(),
-        functions: project.function_ids().map(|id| with_consumers(project, id)).collect(),
+        functions: parallel::map(project.function_ids().collect(), |id| with_consumers(project, id)),
         accesses: Vec::new(),
         takers: FxHashMap::default(),
         by_place: FxHashMap::default(),
