@@ -27,6 +27,11 @@ pub fn map<T: Send, R: Send>(items: Vec<T>, each: impl Fn(T) -> R + Send + Sync)
     on_large_stack(|| items.into_par_iter().map(each).collect())
 }
 
+/// Two pieces of work at once.
+pub fn both<A: Send, B: Send>(one: impl FnOnce() -> A + Send, two: impl FnOnce() -> B + Send) -> (A, B) {
+    on_large_stack(|| rayon::join(one, two))
+}
+
 /// Gives memory back beside other work: large structures take a while.
 pub fn drop_later<T: Send + 'static>(value: T) {
     match &*POOL {

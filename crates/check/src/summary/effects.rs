@@ -86,11 +86,12 @@ pub struct Given<'a> {
     pub contexts: &'a Contexts,
 }
 
-pub(super) fn compute(given: Given<'_>, summaries: &mut Summaries) {
-    let callbacks = callbacks::collect(given.project, given.types, given.contexts);
+pub(super) fn compute(given: Given<'_>, summaries: &Summaries) -> Effects {
     let count = summaries.functions.len();
-    let known = &*summaries;
-    let direct = parallel::map(given.project.function_ids().collect(), |func| direct(given, known, func));
+    let (callbacks, direct) = parallel::both(
+        || callbacks::collect(given.project, given.types, given.contexts),
+        || parallel::map(given.project.function_ids().collect(), |func| direct(given, summaries, func)),
+    );
     let mut effects = Effects { of: vec![Vec::new(); count], direct, relevant: vec![false; count], callbacks };
     effects.mark(given, summaries);
     let order = effects.order(given);
@@ -104,7 +105,7 @@ pub(super) fn compute(given: Given<'_>, summaries: &mut Summaries) {
             break;
         }
     }
-    summaries.effects = effects;
+    effects
 }
 
 impl Effects {

@@ -163,8 +163,9 @@ pub fn compute(project: &Project, types: &TypeMap, annotations: &Annotations, co
     accesses::collect(project, types, annotations, contexts, &mut summaries);
 
     let given = Given { project, types, contexts };
-    effects::compute(given, &mut summaries);
-    summaries.makers = effects::makers(given);
+    let (effects, makers) = parallel::both(|| effects::compute(given, &summaries), || effects::makers(given));
+    summaries.effects = effects;
+    summaries.makers = makers;
     summaries
 }
 
