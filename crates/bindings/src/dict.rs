@@ -54,8 +54,11 @@ pub fn pop_if<'py>(
     default: &Bound<'py, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
     while let Some(value) = dict.get_item(key)? {
-        let holds =
-            if condition.is_callable() { condition.call1((&value,))?.is_truthy()? } else { are_same(&value, condition)? };
+        let holds = if condition.is_callable() {
+            condition.call1((&value,))?.is_truthy()?
+        } else {
+            are_same(&value, condition)?
+        };
         if !holds {
             break;
         }

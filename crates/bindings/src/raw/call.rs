@@ -12,7 +12,12 @@ use pyo3::prelude::*;
 /// # Safety
 /// The caller is attached.
 #[inline(always)]
-pub unsafe fn is_count_right(name: &CStr, given: ffi::Py_ssize_t, least: ffi::Py_ssize_t, most: ffi::Py_ssize_t) -> bool {
+pub unsafe fn is_count_right(
+    name: &CStr,
+    given: ffi::Py_ssize_t,
+    least: ffi::Py_ssize_t,
+    most: ffi::Py_ssize_t,
+) -> bool {
     if (least..=most).contains(&given) {
         return true;
     }

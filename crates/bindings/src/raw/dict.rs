@@ -358,7 +358,8 @@ pub fn pairs<'py>(dict: &Bound<'py, PyDict>) -> Vec<(Bound<'py, PyAny>, Bound<'p
 /// An empty `ThreadSafeDict`. As with `dict`, what a method makes is not of a subclass, whose constructor is unknown.
 pub fn empty<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
     // SAFETY: the type is alive for good.
-    let made = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyObject_CallNoArgs(OURS.load(Ordering::Relaxed).cast()))? };
+    let made =
+        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyObject_CallNoArgs(OURS.load(Ordering::Relaxed).cast()))? };
     Ok(made.cast_into::<PyDict>()?)
 }
 
@@ -546,45 +547,84 @@ Each operation on one key is atomic. Iterating, keys(), values() and items() giv
 lists. update_with(), add(), compare_and_set(), pop_if() and get_or_create() read, decide and write in one step.";
 
 fn methods(new: NativeType) -> NativeType {
-    new.arguments(c"get", get, c"get($self, key, default=None, /)
+    new.arguments(
+        c"get",
+        get,
+        c"get($self, key, default=None, /)
 --
 
-The value of the key, or the default. Takes no lock.")
-        .arguments(c"setdefault", setdefault, c"setdefault($self, key, default=None, /)
+The value of the key, or the default. Takes no lock.",
+    )
+    .arguments(
+        c"setdefault",
+        setdefault,
+        c"setdefault($self, key, default=None, /)
 --
 
-The value of the key; where there is none the default is stored and returned. All threads get the same value.")
-        .no_arguments(c"keys", keys, c"keys($self, /)
+The value of the key; where there is none the default is stored and returned. All threads get the same value.",
+    )
+    .no_arguments(
+        c"keys",
+        keys,
+        c"keys($self, /)
 --
 
-The keys at one moment, as a list.")
-        .no_arguments(c"values", values, c"values($self, /)
+The keys at one moment, as a list.",
+    )
+    .no_arguments(
+        c"values",
+        values,
+        c"values($self, /)
 --
 
-The values at one moment, as a list.")
-        .no_arguments(c"items", items, c"items($self, /)
+The values at one moment, as a list.",
+    )
+    .no_arguments(
+        c"items",
+        items,
+        c"items($self, /)
 --
 
-The pairs of key and value at one moment, as a list.")
-        .no_arguments(c"__reversed__", reversed, c"__reversed__($self, /)
+The pairs of key and value at one moment, as a list.",
+    )
+    .no_arguments(
+        c"__reversed__",
+        reversed,
+        c"__reversed__($self, /)
 --
 
-Iterates over the keys that were there at one moment, last one first.")
-        .no_arguments(c"copy", copy, c"copy($self, /)
+Iterates over the keys that were there at one moment, last one first.",
+    )
+    .no_arguments(
+        c"copy",
+        copy,
+        c"copy($self, /)
 --
 
-What the dict holds at one moment, as a ThreadSafeDict.")
-        .no_arguments(c"snapshot", snapshot, c"snapshot($self, /)
+What the dict holds at one moment, as a ThreadSafeDict.",
+    )
+    .no_arguments(
+        c"snapshot",
+        snapshot,
+        c"snapshot($self, /)
 --
 
-What the dict holds at one moment, as a plain dict.")
-        .keywords(c"update", update, c"update($self, /, *args, **kwargs)
+What the dict holds at one moment, as a plain dict.",
+    )
+    .keywords(
+        c"update",
+        update,
+        c"update($self, /, *args, **kwargs)
 --
 
 Takes over the pairs of a mapping or of an iterable, and the named ones. The source is read first: if that raises,
 nothing has changed. Then all pairs are stored in one step for other writers and for snapshots; who looks up single
-keys may see some of them before the others.")
-        .arguments(c"get_or_create", get_or_create, c"get_or_create($self, key, factory, /)
+keys may see some of them before the others.",
+    )
+    .arguments(
+        c"get_or_create",
+        get_or_create,
+        c"get_or_create($self, key, factory, /)
 --
 
 The value of the key; where there is none, factory() is called and its result stored and returned.
@@ -592,31 +632,52 @@ The value of the key; where there is none, factory() is called and its result st
 Of all threads that ask for a missing key at once, one calls its factory, outside every lock; the others wait for it.
 If it raises, the exception goes to that caller, the key stays absent, and one of the others tries next. A factory that
 needs the same key, itself or through another thread that waits for this one, raises ReentrantError instead of waiting
-for ever.")
-        .keywords(c"update_with", update_with, c"update_with($self, key, function, /, default=...)
+for ever.",
+    )
+    .keywords(
+        c"update_with",
+        update_with,
+        c"update_with($self, key, function, /, default=...)
 --
 
 Stores function(value of the key) and returns it; no update of another thread is lost.
 
 Where the key is absent the function gets the default; without one KeyError is raised. The function runs outside every
-lock, and again if another thread has stored a value meanwhile, so it should do nothing but compute.")
-        .arguments(c"compare_and_set", compare_and_set, c"compare_and_set($self, key, expected, new, /)
+lock, and again if another thread has stored a value meanwhile, so it should do nothing but compute.",
+    )
+    .arguments(
+        c"compare_and_set",
+        compare_and_set,
+        c"compare_and_set($self, key, expected, new, /)
 --
 
 Stores the new value if the one that is there is, or equals, the expected one; says whether it did. An absent key
-equals nothing.")
-        .arguments(c"pop_if", pop_if, c"pop_if($self, key, condition, default=None, /)
+equals nothing.",
+    )
+    .arguments(
+        c"pop_if",
+        pop_if,
+        c"pop_if($self, key, condition, default=None, /)
 --
 
 Removes the key and returns its value if the condition holds; otherwise returns the default.
 
-The condition is a function of the value, called outside every lock, or a value to compare with.")
-        .arguments(c"add", add, c"add($self, key, n=1, /)
+The condition is a function of the value, called outside every lock, or a value to compare with.",
+    )
+    .arguments(
+        c"add",
+        add,
+        c"add($self, key, n=1, /)
 --
 
-Adds n to the value of the key, from 0 where it is absent, and returns the new value; no addition is lost.")
-        .one_argument(c"add_many", add_many, c"add_many($self, keys, /)
+Adds n to the value of the key, from 0 where it is absent, and returns the new value; no addition is lost.",
+    )
+    .one_argument(
+        c"add_many",
+        add_many,
+        c"add_many($self, keys, /)
 --
 
-Adds 1 for each key of an iterable, one key after the other. If the iterable raises, nothing has been added.")
+Adds 1 for each key of an iterable, one key after the other. If the iterable raises, nothing has been added.",
+    )
 }

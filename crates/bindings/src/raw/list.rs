@@ -60,16 +60,13 @@ static OURS: AtomicPtr<ffi::PyTypeObject> = AtomicPtr::new(null_mut());
 /// An empty `ThreadSafeList`. As with `list`, what a method makes is not of a subclass, whose constructor is unknown.
 pub fn empty<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
     // SAFETY: the type is alive for good, and methods run after it was made.
-    let made = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyObject_CallNoArgs(OURS.load(Ordering::Relaxed).cast()))? };
+    let made =
+        unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyObject_CallNoArgs(OURS.load(Ordering::Relaxed).cast()))? };
     Ok(made.cast_into::<PyList>()?)
 }
 
 /// Appends `value` if the list holds the same objects as the snapshot `seen`; says whether it did.
-pub fn append_if_same(
-    list: &Bound<'_, PyList>,
-    seen: &Bound<'_, PyList>,
-    value: &Bound<'_, PyAny>,
-) -> PyResult<bool> {
+pub fn append_if_same(list: &Bound<'_, PyList>, seen: &Bound<'_, PyList>, value: &Bound<'_, PyAny>) -> PyResult<bool> {
     // SAFETY: all are alive, and a snapshot is the caller's alone.
     match unsafe { append_if_unchanged(list.as_ptr(), seen.as_ptr(), value.as_ptr()) } {
         ..0 => Err(PyErr::fetch(list.py())),
@@ -150,7 +147,12 @@ pub fn item<'py>(list: &Bound<'py, PyList>, idx: Py_ssize_t) -> Option<Bound<'py
 }
 
 /// Puts `new` at an index if the object there is still `expected`.
-pub fn replace_if(list: &Bound<'_, PyList>, idx: Py_ssize_t, expected: &Bound<'_, PyAny>, new: &Bound<'_, PyAny>) -> bool {
+pub fn replace_if(
+    list: &Bound<'_, PyList>,
+    idx: Py_ssize_t,
+    expected: &Bound<'_, PyAny>,
+    new: &Bound<'_, PyAny>,
+) -> bool {
     // SAFETY: all are alive; the list's reference to `expected` is given back after the section.
     unsafe {
         let is_put = with_items(list.as_ptr(), |held| match held.place(idx) {
@@ -214,8 +216,9 @@ pub fn sort_method<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
 unsafe fn pop_method() -> *mut PyObject {
     static POP: OnceLock<usize> = OnceLock::new();
     // SAFETY: the caller is attached; the method is never freed, since the type is not.
-    *POP.get_or_init(|| unsafe { ffi::PyObject_GetAttrString((&raw mut ffi::PyList_Type).cast(), c"pop".as_ptr()) } as usize)
-        as *mut PyObject
+    *POP.get_or_init(
+        || unsafe { ffi::PyObject_GetAttrString((&raw mut ffi::PyList_Type).cast(), c"pop".as_ptr()) } as usize
+    ) as *mut PyObject
 }
 
 slot! {
@@ -378,57 +381,101 @@ Each operation on one item is atomic. Iterating gives what the list held at one 
 update_at() and drain() read, decide and write in one step.";
 
 fn methods(new: NativeType) -> NativeType {
-    new.no_arguments(c"__reversed__", reversed, c"__reversed__($self, /)
+    new.no_arguments(
+        c"__reversed__",
+        reversed,
+        c"__reversed__($self, /)
 --
 
-Iterates over what the list held at one moment, last item first.")
-        .no_arguments(c"copy", copy, c"copy($self, /)
+Iterates over what the list held at one moment, last item first.",
+    )
+    .no_arguments(
+        c"copy",
+        copy,
+        c"copy($self, /)
 --
 
-What the list holds at one moment, as a ThreadSafeList.")
-        .no_arguments(c"snapshot", snapshot, c"snapshot($self, /)
+What the list holds at one moment, as a ThreadSafeList.",
+    )
+    .no_arguments(
+        c"snapshot",
+        snapshot,
+        c"snapshot($self, /)
 --
 
-What the list holds at one moment, as a plain list.")
-        .one_argument(c"extend", extend_with, c"extend($self, iterable, /)
+What the list holds at one moment, as a plain list.",
+    )
+    .one_argument(
+        c"extend",
+        extend_with,
+        c"extend($self, iterable, /)
 --
 
 Appends what the iterable gives. It is read first: if it raises, nothing has changed. Then all is appended in one step,
-next to one another.")
-        .one_argument(c"remove", remove, c"remove($self, value, /)
+next to one another.",
+    )
+    .one_argument(
+        c"remove",
+        remove,
+        c"remove($self, value, /)
 --
 
-Removes the first item that equals the value. Raises ValueError if there is none.")
-        .keywords(c"sort", sort, c"sort($self, /, *, key=None, reverse=False)
+Removes the first item that equals the value. Raises ValueError if there is none.",
+    )
+    .keywords(
+        c"sort",
+        sort,
+        c"sort($self, /, *, key=None, reverse=False)
 --
 
 Sorts in one step: other threads see the old order or the new one, and no empty list as with list.sort.
 
 Where the key function, or comparing the items, is Python code, it runs outside every lock; if other threads change the
-list meanwhile it is sorted again, and after the fourth time ValueError is raised, as list.sort does the first time.")
-        .arguments(c"append_if", append_if, c"append_if($self, value, predicate, /)
+list meanwhile it is sorted again, and after the fourth time ValueError is raised, as list.sort does the first time.",
+    )
+    .arguments(
+        c"append_if",
+        append_if,
+        c"append_if($self, value, predicate, /)
 --
 
 Appends the value if predicate(what the list holds, as a plain list) is true; says whether it did.
 
-The predicate runs outside every lock, and again if another thread has changed the list meanwhile.")
-        .keywords(c"pop_or", pop_or, c"pop_or($self, default, /, index=-1)
+The predicate runs outside every lock, and again if another thread has changed the list meanwhile.",
+    )
+    .keywords(
+        c"pop_or",
+        pop_or,
+        c"pop_or($self, default, /, index=-1)
 --
 
-Removes the item at the index and returns it, or returns the default if there is none.")
-        .arguments(c"swap", swap_items, c"swap($self, i, j, /)
+Removes the item at the index and returns it, or returns the default if there is none.",
+    )
+    .arguments(
+        c"swap",
+        swap_items,
+        c"swap($self, i, j, /)
 --
 
-Exchanges two items in one step. Raises IndexError.")
-        .arguments(c"update_at", update_at, c"update_at($self, index, function, /)
+Exchanges two items in one step. Raises IndexError.",
+    )
+    .arguments(
+        c"update_at",
+        update_at,
+        c"update_at($self, index, function, /)
 --
 
 Stores function(item at the index) there and returns it; no update of another thread is lost. Raises IndexError.
 
 The function runs outside every lock, and again if another thread has stored an item there meanwhile, so it should do
-nothing but compute.")
-        .no_arguments(c"drain", drain_items, c"drain($self, /)
+nothing but compute.",
+    )
+    .no_arguments(
+        c"drain",
+        drain_items,
+        c"drain($self, /)
 --
 
-Takes all items out in one step and returns them, as a plain list. The list keeps its memory to be filled again.")
+Takes all items out in one step and returns them, as a plain list. The list keeps its memory to be filled again.",
+    )
 }
