@@ -3,9 +3,17 @@
 Each name says in its docstring what is atomic, what blocks, and what happens on a timeout, an exception and a fork.
 """
 
+from raceproof import _fork as _fork
 from raceproof._native import (
+    AtomicInt,
+    AtomicReference,
+    ConcurrentMap,
+    CounterMap,
+    QueueFull,
     RaceproofError,
     ReentrantError,
+    StripedCounter,
+    ThreadLocal,
     ThreadSafeDict,
     ThreadSafeList,
     ThreadSafeSet,
@@ -14,10 +22,22 @@ from raceproof._native import (
     set_sharing,
     share,
 )
+from raceproof.pool import Future, Pool, RunningTask, ShutdownReport
 
 __all__ = [
+    "AtomicInt",
+    "AtomicReference",
+    "ConcurrentMap",
+    "CounterMap",
+    "Future",
+    "Pool",
+    "QueueFull",
     "RaceproofError",
     "ReentrantError",
+    "RunningTask",
+    "ShutdownReport",
+    "StripedCounter",
+    "ThreadLocal",
     "ThreadSafeDict",
     "ThreadSafeList",
     "ThreadSafeSet",

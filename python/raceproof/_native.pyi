@@ -1,7 +1,7 @@
 """What `raceproof._native` holds; python/tests/test_stubs.py compares this page with the module."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Generic, Self, SupportsIndex, TypeVar, overload
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Self, SupportsIndex, TypeVar
 
 _T = TypeVar("_T")
 _K = TypeVar("_K")

@@ -6,16 +6,22 @@ mod command;
 mod dict;
 mod errors;
 mod flights;
+mod fork;
+mod future;
 mod list;
+mod map;
+mod pool;
 #[allow(unsafe_code, dead_code)]
 mod raw;
 mod set;
+mod wait;
 
 use pyo3::prelude::*;
 
 /// Adds the names of one part to the module.
 type Part = fn(&Bound<'_, PyModule>) -> PyResult<()>;
 
+#[rustfmt::skip] // one a line, for those who add to it at the same time
 const PARTS: &[Part] = &[
     errors::add,
     raw::sharing::add,
@@ -24,6 +30,13 @@ const PARTS: &[Part] = &[
     raw::dict::add_type,
     raw::list::add_type,
     raw::set::add_type,
+    fork::add,
+    raw::counter::add,
+    raw::reference::add,
+    raw::local::add,
+    future::add,
+    pool::add,
+    map::add,
 ];
 
 #[pymodule(gil_used = false)]
