@@ -2,14 +2,26 @@
 //! Types that hot loops use have hand-written slots in `raw/`; everything else is written with PyO3.
 //! The module declares itself safe without the GIL. It works on GIL builds too; there `raw/refcount` counts plainly.
 
+mod cache;
 mod errors;
+mod key;
+mod once;
 #[allow(unsafe_code, dead_code)]
 mod raw;
+mod state;
+mod waiting;
 
 use pyo3::prelude::*;
 
 /// Each part adds its names to the module.
-const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] = &[errors::add, raw::sharing::add];
+const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] = &[
+    errors::add,
+    raw::sharing::add,
+    waiting::add,
+    raw::once::add,
+    cache::add,
+    state::add,
+];
 
 #[pymodule(gil_used = false)]
 #[pyo3(name = "_native")]

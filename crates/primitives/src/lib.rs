@@ -3,3 +3,10 @@
 
 #[allow(unsafe_code)]
 pub mod raw;
+
+pub mod cache;
+pub mod flight;
+pub mod fork;
+pub mod keyed;
+pub mod once;
+pub mod state;

@@ -5,5 +5,6 @@
 //! runs while a lock of ours is held; nothing blocks while attached to the interpreter; a panic never leaves a slot.
 
 pub mod native_type;
+pub mod once;
 pub mod refcount;
 pub mod sharing;

@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pyo3::PyClass;
 use pyo3::prelude::*;
 
 static ON: AtomicBool = AtomicBool::new(true);
@@ -49,4 +50,14 @@ fn set_sharing(on: bool) -> bool {
 pub fn try_share(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: the object is alive, and this thread is attached.
     ON.load(Ordering::Relaxed) && unsafe { super::refcount::share(object.as_ptr()) }
+}
+
+/// Adds a class written with PyO3. It lives as long as the process, so its reference count is switched off: making its
+/// objects in two threads at once does not meet on it.
+pub fn add_class<T: PyClass>(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<T>()?;
+    let class = module.py().get_type::<T>();
+    // SAFETY: this thread makes the module, and with it the class; no other has seen either yet.
+    unsafe { super::refcount::immortalize(class.as_ptr()) };
+    Ok(())
 }
