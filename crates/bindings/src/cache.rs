@@ -40,8 +40,7 @@ pub struct Cache {
 }
 
 /// What a cache has done and holds.
-#[pyclass(frozen, get_all, eq, module = "raceproof")]
-#[derive(PartialEq)]
+#[pyclass(frozen, get_all, module = "raceproof")]
 pub struct CacheStats {
     hits: u64,
     misses: u64,

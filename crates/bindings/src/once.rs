@@ -32,7 +32,7 @@ pub fn get<'py>(cell: &Cell<'py>, asked: Asked<'py>, is_async: bool) -> PyResult
     let until = waiting::deadline(timeout)?;
     loop {
         match cell.once().begin(Who::thread()) {
-            Begin::Made(made) => return Ok(made.value.clone_ref(py).into_bound(py)),
+            Begin::Made(made) => return Ok(made.value(py)),
             Begin::Make(flight) => {
                 let made = cell.maker().call(&asked.positional, asked.named.as_ref()).and_then(finished);
                 let landed = made.and_then(|value| cell.land(&flight, &value).map(|()| value));
@@ -41,7 +41,7 @@ pub fn get<'py>(cell: &Cell<'py>, asked: Asked<'py>, is_async: bool) -> PyResult
             Begin::Wait(flight) => {
                 waiting::wait(py, &flight, until)?;
                 if let Some(made) = flight.outcome() {
-                    return Ok(made.value.clone_ref(py).into_bound(py));
+                    return Ok(made.value(py));
                 }
             }
         }
@@ -62,7 +62,7 @@ fn finished(value: Bound<'_, PyAny>) -> PyResult<Bound<'_, PyAny>> {
 pub fn begin<'py>(cell: &Cell<'py>, task: usize) -> PyResult<Bound<'py, PyAny>> {
     let py = cell.object().py();
     let flight = match cell.once().begin(Who::task(task)) {
-        Begin::Made(made) => return (&made.value, py.None()).into_pyobject(py).map(Bound::into_any),
+        Begin::Made(made) => return (made.value(py), py.None()).into_pyobject(py).map(Bound::into_any),
         Begin::Make(flight) => {
             Flight::turn(Box::new(CellTurn { cell: cell.clone().unbind(), flight: flight.clone() }), flight)
         }
@@ -90,6 +90,6 @@ impl Turn for CellTurn {
 
 impl Outcome for Made {
     fn result<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        Ok(self.value.bind(py).clone())
+        Ok(self.value(py))
     }
 }

@@ -31,7 +31,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 
 /// The type of `ABSENT`, which stands for the value of a key that has none.
 #[pyclass(frozen, module = "raceproof")]
-struct AbsentType;
+pub struct AbsentType;
 
 #[pymethods]
 impl AbsentType {

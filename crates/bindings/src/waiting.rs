@@ -141,7 +141,9 @@ impl Flight {
     /// Has `wake()` called when the flight lands, in the thread that lands it; it must not block.
     #[pyo3(signature = (task, wake, /))]
     fn join(&self, py: Python<'_>, task: usize, wake: Py<PyAny>) -> PyResult<Ticket> {
-        let call = move || Python::attach(|py| wake.call0(py).map_or_else(|error| error.write_unraisable(py, None), drop));
+        let call = move || {
+            Python::attach(move |py| wake.into_bound(py).call0().map_or_else(|error| error.write_unraisable(py, None), drop));
+        };
         let ticket = self.wait.join(Who::task(task), Waker::Call(Box::new(call))).map_err(|Circle| circle(py))?;
         Ok(Ticket(Mutex::new(Some(ticket))))
     }

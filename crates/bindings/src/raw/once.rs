@@ -23,14 +23,48 @@ use crate::once::{self, Asked};
 /// `Py_am_send` of CPython's typeslots.h, which PyO3 does not name.
 const PY_AM_SEND: c_int = 81;
 
+/// A reference that is given back when this is dropped, which only happens attached: in slots, and in code that safe
+/// code calls attached. `Py` would put it off, since PyO3 does not know that a slot is attached.
+struct Owned(*mut PyObject);
+
+// SAFETY: the object may be used by any thread that is attached.
+unsafe impl Send for Owned {}
+// SAFETY: as above.
+unsafe impl Sync for Owned {}
+
+impl Owned {
+    fn of(object: &Bound<'_, PyAny>) -> Self {
+        Owned(object.clone().into_ptr())
+    }
+
+    fn bind<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        // SAFETY: the reference keeps the object alive.
+        unsafe { Bound::from_borrowed_ptr(py, self.0) }
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        // SAFETY: the reference is owned, and the thread is attached.
+        unsafe { refcount::decref(self.0) };
+    }
+}
+
 /// A value and the awaitable that is ready with it.
 pub struct Made {
-    pub value: Py<PyAny>,
-    ready: Py<PyAny>,
+    value: Owned,
+    ready: Owned,
+}
+
+impl Made {
+    /// The value.
+    pub fn value<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        self.value.bind(py)
+    }
 }
 
 struct Body {
-    maker: Py<PyAny>,
+    maker: Owned,
     timeout: Option<f64>,
     is_shared: bool,
     once: Once<Made>,
@@ -104,7 +138,7 @@ impl<'py> Cell<'py> {
     }
 
     /// What makes the value.
-    pub fn maker(&self) -> &Bound<'py, PyAny> {
+    pub fn maker(&self) -> Bound<'py, PyAny> {
         self.body().maker.bind(self.0.py())
     }
 
@@ -131,10 +165,10 @@ impl<'py> Cell<'py> {
             refcount::make_shareable(value.as_ptr());
             refcount::make_shareable(ready.as_ptr());
         }
-        let made = Made { value: value.clone().unbind(), ready: ready.unbind() };
+        let made = Made { value: Owned::of(value), ready: Owned::of(&ready) };
         body.once.land(flight, made, |made| {
-            self.layout().ready.store(made.ready.as_ptr(), Release);
-            self.layout().value.store(made.value.as_ptr(), Release);
+            self.layout().ready.store(made.ready.0, Release);
+            self.layout().value.store(made.value.0, Release);
         });
         Ok(())
     }
@@ -241,6 +275,7 @@ fn call_type<'py>(module: &Bound<'py, PyModule>) -> PyResult<Bound<'py, PyType>>
     .slot(ffi::Py_tp_clear, call_clear as *mut c_void)
     .slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void)
     .slot(ffi::Py_tp_descr_get, call_descr_get as *mut c_void)
+    .slot(ffi::Py_tp_repr, call_repr as *mut c_void)
     .no_arguments(c"__reduce__", call_reduce, c"By its qualified name, as functions are.")
     .no_arguments(c"reset", call_reset, c"reset($self, /)\n--\n\nForgets the value: the next call makes a new one.")
     .property(c"__dict__", call_dict, c"What was set on the callable.")
@@ -333,7 +368,7 @@ slot! {
 
     fn lazy_traverse(this: *mut PyObject, visit: visitproc, arg: *mut c_void) -> c_int {
         let layout = this.cast::<LazyLayout>();
-        let maker = (*layout).body.as_ref().map_or(null_mut(), |body| body.maker.as_ptr());
+        let maker = (*layout).body.as_ref().map_or(null_mut(), |body| body.maker.0);
         visit_all(visit, arg, [maker, (*layout).value.load(Acquire), (*layout).ready.load(Acquire)])
     } else -1
 
@@ -464,6 +499,14 @@ slot! {
         run(py, of_class(&class, (*this.cast::<CallLayout>()).is_async))
     } else null_mut()
 
+    fn call_repr(this: *mut PyObject) -> *mut PyObject {
+        let py = Python::assume_attached();
+        let this = Bound::from_borrowed_ptr(py, this);
+        let name = this.getattr("__qualname__").and_then(|name| name.extract::<String>());
+        let text = format!("<raceproof.OnceFunction {}>", name.unwrap_or_else(|_| "without a name".to_owned()));
+        run(py, Ok(PyString::new(py, &text).into_any()))
+    } else null_mut()
+
     fn call_reduce(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
         ffi::PyObject_GetAttrString(this, c"__qualname__".as_ptr())
     } else null_mut()
@@ -576,7 +619,7 @@ unsafe fn lazy<'py>(
         }
         let timeout = Bound::from_borrowed_ptr_or_opt(py, timeout).map_or(Ok(None), |timeout| timeout.extract())?;
         once::deadline(timeout)?;
-        let body = Body { maker: maker.unbind(), timeout, is_shared, once: Once::default() };
+        let body = Body { maker: Owned::of(&maker), timeout, is_shared, once: Once::default() };
         let made = Bound::from_owned_ptr_or_err(py, (*class).tp_alloc.expect("a type can allocate")(class, 0))?;
         (*made.as_ptr().cast::<LazyLayout>()).body = Some(Box::new(body));
         Ok(made)
