@@ -181,7 +181,11 @@ impl Cache {
 
     /// The value of `key`, or `default`.
     #[pyo3(signature = (key, default=None, /))]
-    fn get<'py>(&self, key: &Bound<'py, PyAny>, default: Option<Bound<'py, PyAny>>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn get<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         Ok(self.look(key)?.or(default))
     }
 
@@ -193,7 +197,11 @@ impl Cache {
 
     /// Takes the value of `key` out, or returns `default`.
     #[pyo3(signature = (key, default=None, /))]
-    fn pop<'py>(&self, key: &Bound<'py, PyAny>, default: Option<Bound<'py, PyAny>>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn pop<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = key.py();
         let value = self.core.pop(&PyKey::new(key)?, self.now_ns(py)?)?;
         Ok(value.map(|value| value.bind(py).clone()).or(default))
@@ -357,7 +365,8 @@ impl Cache {
         let mut result = self.clock.as_ref().map_or(Ok(()), |clock| visit.call(clock));
         self.core.try_visit(|key, value| {
             let value = || value.map_or(Ok(()), |value| visit.call(&**value));
-            result = std::mem::replace(&mut result, Ok(())).and_then(|()| visit.call(&key.object)).and_then(|()| value());
+            result =
+                std::mem::replace(&mut result, Ok(())).and_then(|()| visit.call(&key.object)).and_then(|()| value());
         });
         result
     }

@@ -11,7 +11,12 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let base = class(module, "RaceproofError", "What every exception of this package is.", &[&exception])?;
     let timeout = py.get_type::<PyTimeoutError>();
     let runtime = py.get_type::<PyRuntimeError>();
-    class(module, "ReentrantError", "A call that would wait for itself, directly or through others.", &[&base, &runtime])?;
+    class(
+        module,
+        "ReentrantError",
+        "A call that would wait for itself, directly or through others.",
+        &[&base, &runtime],
+    )?;
     class(module, "WaitTimeout", "A wait took longer than its timeout, in seconds.", &[&base, &timeout])?;
     Ok(())
 }

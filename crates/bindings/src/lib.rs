@@ -13,12 +13,16 @@ mod waiting;
 
 use pyo3::prelude::*;
 
-/// Each part adds its names to the module.
-const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] = &[
+/// Adds the names of a part to the module.
+type Add = fn(&Bound<'_, PyModule>) -> PyResult<()>;
+
+const PARTS: &[Add] = &[
     errors::add,
     raw::sharing::add,
     waiting::add,
-    raw::once::add,
+    raw::ready::add,
+    raw::lazy::add,
+    raw::once_function::add,
     cache::add,
     state::add,
 ];

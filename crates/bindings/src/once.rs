@@ -8,7 +8,7 @@ use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::raw::once::{Cell, KeptCell, Made};
+use crate::raw::lazy::{Cell, KeptCell, Made};
 use crate::waiting::{self, Flight, Outcome, Turn};
 
 pub use crate::waiting::deadline;

@@ -145,7 +145,11 @@ impl SharedState {
 
     /// The value of `key`, or `default`.
     #[pyo3(signature = (key, default=None))]
-    fn get<'py>(&self, key: &Bound<'py, PyAny>, default: Option<Bound<'py, PyAny>>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    fn get<'py>(
+        &self,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         let (value, _) = self.core.get(&PyKey::new(key)?)?;
         Ok(value.map(|value| value.bind(key.py()).clone()).or(default))
     }
@@ -213,7 +217,12 @@ impl SharedState {
     /// Sets the value of `key` if it is `expected` (the same object, or equal); says whether it did. `ABSENT` stands
     /// for no value, on both sides. Atomic: the comparison runs without any lock, and again if the value changed.
     #[pyo3(signature = (key, expected, new))]
-    fn compare_and_set(&self, key: &Bound<'_, PyAny>, expected: &Bound<'_, PyAny>, new: &Bound<'_, PyAny>) -> PyResult<bool> {
+    fn compare_and_set(
+        &self,
+        key: &Bound<'_, PyAny>,
+        expected: &Bound<'_, PyAny>,
+        new: &Bound<'_, PyAny>,
+    ) -> PyResult<bool> {
         let (py, key) = (key.py(), PyKey::new(key)?);
         let absent = absent(py)?;
         loop {
@@ -236,7 +245,11 @@ impl SharedState {
 
     /// Has `callback(change)` called after each change of `key`, or of every key with None, until the handle is closed.
     #[pyo3(signature = (key, callback))]
-    fn watch<'py>(this: &Bound<'py, Self>, key: Option<&Bound<'py, PyAny>>, callback: &Bound<'py, PyAny>) -> PyResult<Watch> {
+    fn watch<'py>(
+        this: &Bound<'py, Self>,
+        key: Option<&Bound<'py, PyAny>>,
+        callback: &Bound<'py, PyAny>,
+    ) -> PyResult<Watch> {
         if !callback.is_callable() {
             return Err(PyTypeError::new_err("the callback must be callable"));
         }

@@ -142,7 +142,9 @@ impl Flight {
     #[pyo3(signature = (task, wake, /))]
     fn join(&self, py: Python<'_>, task: usize, wake: Py<PyAny>) -> PyResult<Ticket> {
         let call = move || {
-            Python::attach(move |py| wake.into_bound(py).call0().map_or_else(|error| error.write_unraisable(py, None), drop));
+            Python::attach(move |py| {
+                wake.into_bound(py).call0().map_or_else(|error| error.write_unraisable(py, None), drop)
+            });
         };
         let ticket = self.wait.join(Who::task(task), Waker::Call(Box::new(call))).map_err(|Circle| circle(py))?;
         Ok(Ticket(Mutex::new(Some(ticket))))

@@ -177,7 +177,12 @@ impl<K: Key, V: Clone, E> Cache<K, V, E> {
         (gone, None)
     }
 
-    fn look(table: &mut Entries<K, V, E>, order: &mut Order, at: Option<Place>, now_ns: u64) -> (Option<V>, Gone<K, V, E>) {
+    fn look(
+        table: &mut Entries<K, V, E>,
+        order: &mut Order,
+        at: Option<Place>,
+        now_ns: u64,
+    ) -> (Option<V>, Gone<K, V, E>) {
         let (is_fresh, gone) = at.map_or((false, None), |at| Self::is_fresh(table, order, at, now_ns));
         match at {
             Some(at) if is_fresh => {
@@ -205,7 +210,10 @@ impl<K: Key, V: Clone, E> Cache<K, V, E> {
     /// # Errors
     /// See [`Cache::get`].
     pub fn contains(&self, key: &K, now_ns: u64) -> Result<bool, K::Error> {
-        Ok(self.keyed.at(key, |table, order, at| at.map(|at| Self::is_fresh(table, order, at, now_ns)))?.is_some_and(|it| it.0))
+        Ok(self
+            .keyed
+            .at(key, |table, order, at| at.map(|at| Self::is_fresh(table, order, at, now_ns)))?
+            .is_some_and(|it| it.0))
     }
 
     /// Sets the value of `key`; a load of it that runs is not kept.

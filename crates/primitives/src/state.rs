@@ -15,6 +15,9 @@ struct Slot<V, W> {
     watchers: Vec<(u64, W)>,
 }
 
+/// An entry that was taken out, to be dropped after the lock.
+type Gone<K, V, W> = Option<(K, Slot<V, W>)>;
+
 /// What happened to one value.
 pub struct Change<K, V, W> {
     /// Its key.
@@ -46,8 +49,7 @@ pub struct Version(Option<u64>);
 
 impl<K: Key, V: Clone, W: Clone> Default for State<K, V, W> {
     fn default() -> Self {
-        let line =
-            Line { changes: 0, watches: 0, everything: Vec::new(), waiting: VecDeque::new(), deliverer: None };
+        let line = Line { changes: 0, watches: 0, everything: Vec::new(), waiting: VecDeque::new(), deliverer: None };
         State { keyed: Keyed::new(line) }
     }
 }
@@ -111,7 +113,7 @@ impl<K: Key, V: Clone, W: Clone> State<K, V, W> {
         at: Option<Place>,
         key: K,
         new: Option<V>,
-    ) -> (Option<V>, Option<(K, Slot<V, W>)>) {
+    ) -> (Option<V>, Gone<K, V, W>) {
         line.changes += 1;
         let value = new.clone().map(|value| (line.changes, value));
         let Some(at) = at else {
@@ -335,7 +337,8 @@ mod tests {
         set(&state, "a", Some(1));
         set(&state, "b", Some(2));
         set(&state, "a", None);
-        let expected = "a None->Some(1) [\"one\", \"all\"]\nb None->Some(2) [\"all\"]\na Some(1)->None [\"one\", \"all\"]";
+        let expected =
+            "a None->Some(1) [\"one\", \"all\"]\nb None->Some(2) [\"all\"]\na Some(1)->None [\"one\", \"all\"]";
         assert_eq!(told(&state), expected);
         let Ok(()) = state.unwatch(None, all);
         set(&state, "b", Some(3));
@@ -361,8 +364,9 @@ mod tests {
 
     #[test]
     fn nothing_is_lost_or_out_of_order_when_threads_write_at_once() {
-        let state: State<Plain<u8>, u32, Arc<Mutex<Vec<Option<u32>>>>> = State::default();
-        let seen = Arc::new(Mutex::new(Vec::new()));
+        type Seen = Arc<Mutex<Vec<Option<u32>>>>;
+        let state: State<Plain<u8>, u32, Seen> = State::default();
+        let seen = Seen::default();
         let (a, count) = (Plain::new(0_u8), 500_u32);
         let Ok(_) = state.watch(Some(&a), Arc::clone(&seen));
         thread::scope(|scope| {

@@ -4,7 +4,10 @@
 //! What holds in here: no Python code (`__hash__`, `__eq__`, `__del__`, a callback, an allocation that may collect)
 //! runs while a lock of ours is held; nothing blocks while attached to the interpreter; a panic never leaves a slot.
 
+pub mod lazy;
 pub mod native_type;
-pub mod once;
+pub mod once_function;
+pub mod ready;
 pub mod refcount;
 pub mod sharing;
+pub mod slots;
