@@ -3,16 +3,25 @@
 Each name says in its docstring what is atomic, what blocks, and what happens on a timeout, an exception and a fork.
 """
 
+from raceproof import _fork as _fork
 from raceproof._cache import CacheInfo, cached, single_flight
 from raceproof._native import (
     ABSENT,
+    AtomicInt,
+    AtomicReference,
     Cache,
     CacheStats,
     Change,
     Lazy,
+    QueueFull,
     RaceproofError,
     ReentrantError,
     SharedState,
+    StripedCounter,
+    ThreadLocal,
+    ThreadSafeDict,
+    ThreadSafeList,
+    ThreadSafeSet,
     WaitTimeout,
     Watch,
     is_shared,
@@ -21,18 +30,31 @@ from raceproof._native import (
 )
 from raceproof._once import ThreadSafeSingleton, once
 from raceproof._state import ThreadSafeGlobalState
+from raceproof.pool import Future, Pool, RunningTask, ShutdownReport
 
 __all__ = [
     "ABSENT",
+    "AtomicInt",
+    "AtomicReference",
     "Cache",
     "CacheInfo",
     "CacheStats",
     "Change",
+    "Future",
     "Lazy",
+    "Pool",
+    "QueueFull",
     "RaceproofError",
     "ReentrantError",
+    "RunningTask",
     "SharedState",
+    "ShutdownReport",
+    "StripedCounter",
+    "ThreadLocal",
+    "ThreadSafeDict",
     "ThreadSafeGlobalState",
+    "ThreadSafeList",
+    "ThreadSafeSet",
     "ThreadSafeSingleton",
     "WaitTimeout",
     "Watch",

@@ -1,10 +1,17 @@
 """Decorators over `Cache`: results kept per arguments, and calls with equal arguments that become one."""
 
+from __future__ import annotations
+
 import functools
 import inspect
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, overload
 
 from raceproof._native import Cache
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_F = TypeVar("_F", bound="Callable[..., Any]")
 
 
 class CacheInfo(NamedTuple):
@@ -45,7 +52,13 @@ def _over(cache, function, typed, timeout):
     return wrapper
 
 
-def single_flight(function=None, /, *, typed=False, timeout=None):
+@overload
+def single_flight(function: _F, /, *, typed: bool = False, timeout: float | None = None) -> _F: ...
+@overload
+def single_flight(
+    function: None = None, /, *, typed: bool = False, timeout: float | None = None
+) -> Callable[[_F], _F]: ...
+def single_flight(function: Any = None, /, *, typed: bool = False, timeout: float | None = None) -> Any:
     """Makes calls with equal arguments that are made at the same time share one execution; results are not kept.
 
     Works for functions and async functions, across threads and event loops. Who waits gets the result or the exception
@@ -58,7 +71,14 @@ def single_flight(function=None, /, *, typed=False, timeout=None):
     return _over(Cache(0), function, typed, timeout)
 
 
-def cached(maxsize=128, typed=False, *, ttl=None, timeout=None, clock=None):
+def cached(
+    maxsize: Any = 128,
+    typed: bool = False,
+    *,
+    ttl: float | None = None,
+    timeout: float | None = None,
+    clock: Callable[[], float] | None = None,
+) -> Any:
     """Keeps the results of a function per arguments, as functools.lru_cache does, for `ttl` seconds if that is given.
 
     Unlike there, calls with equal arguments that are made at the same time share one execution, and async functions

@@ -1,9 +1,19 @@
 """Singletons and functions that run once: the faces of `Lazy` that need a class statement or `await`."""
 
+from __future__ import annotations
+
 import functools
 import inspect
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from raceproof._native import Lazy, OnceFunction, share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from typing_extensions import Self
+
+_F = TypeVar("_F", bound="Callable[[], Any]")
 
 _SLOT = "_raceproof_slot"
 
@@ -15,7 +25,11 @@ async def _aget(lazy, maker, args, kwargs, timeout):
     return await take_part(lazy._begin, functools.partial(maker, *args, **kwargs), timeout)
 
 
-def once(function=None, /, *, timeout=None, shared=False):
+@overload
+def once(function: _F, /, *, timeout: float | None = None, shared: bool = False) -> _F: ...
+@overload
+def once(function: None = None, /, *, timeout: float | None = None, shared: bool = False) -> Callable[[_F], _F]: ...
+def once(function: Any = None, /, *, timeout: float | None = None, shared: bool = False) -> Any:
     """Makes a function without arguments run once; every call returns what the first one returned.
 
     Under any mix of threads and event loops the function runs in one caller, while the others wait, at most `timeout`
@@ -53,12 +67,19 @@ class ThreadSafeSingleton:
 
     __slots__ = ()
 
-    def __init_subclass__(cls, *, timeout=None, **kwargs):
+    if TYPE_CHECKING:  # `_bind` sets these, for each class
+
+        @classmethod
+        async def get_instance(cls, *args: Any, timeout: float | None = None, **kwargs: Any) -> Self: ...
+        @classmethod
+        def instance(cls, *args: Any, timeout: float | None = None, **kwargs: Any) -> Self: ...
+
+    def __init_subclass__(cls, *, timeout: float | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         _bind(cls, timeout)
 
     @classmethod
-    def reset(cls):
+    def reset(cls) -> None:
         """Forgets the instance: the next caller makes a new one. For tests."""
         _slot(cls).reset()
 

@@ -6,12 +6,14 @@ import gc
 import inspect
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
 import time
 import types
 import weakref
+from pathlib import Path
 
 import pytest
 from conftest import run_together
@@ -273,6 +275,18 @@ def test_waiting_is_bounded_in_threads_and_in_tasks():
     assert lazy.get(timeout=0) == 7 and asyncio.run(aget(lazy, timeout=0)) == 7
 
 
+def test_a_signal_ends_the_wait():
+    """"Ctrl-C ends the wait"."""
+    lazy, thread = held_up()
+    timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    begin = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        lazy.get()
+    assert time.monotonic() - begin < 0.9
+    timer.join(), thread.join()
+
+
 def test_a_class_may_bound_the_waiting():
     """"or as long as the class or the decorator says"."""
     entered, go = threading.Event(), threading.Event()
@@ -296,10 +310,12 @@ def test_a_class_may_bound_the_waiting():
 
 def test_a_timeout_must_be_a_number_of_seconds():
     with pytest.raises(ValueError):
-        Lazy(object, timeout=-1)
+        Lazy(object, timeout=float("nan"))
     lazy = Lazy(object)
     with pytest.raises(ValueError):
         lazy.get(timeout=float("nan"))
+    with pytest.raises(ValueError):
+        asyncio.run(aget(lazy, timeout=float("nan")))
     with pytest.raises(TypeError):
         lazy.get(1)
     assert lazy.get(timeout=1e300) is lazy.get()
@@ -777,3 +793,30 @@ def test_a_singleton_is_shared_unless_that_is_switched_off():
         assert instance() is None
     finally:
         raceproof.set_sharing(before)
+
+
+def test_a_subinterpreter_refuses_the_package():
+    """"The package refuses to be imported in a subinterpreter, with an ImportError"."""
+    interpreters = pytest.importorskip("_interpreters")
+    other = interpreters.create()
+    try:
+        code = f"""
+import sys
+sys.path[:] = {sys.path!r}
+try:
+    import raceproof
+except ImportError:
+    pass
+else:
+    raise AssertionError("imported")
+"""
+        assert interpreters.exec(other, code) is None
+    finally:
+        interpreters.destroy(other)
+
+
+def test_races_without_a_failure():
+    """Some of the 10 000 races of benches/primitives/races_once.py."""
+    script = Path(__file__).parents[2] / "benches" / "primitives" / "races_once.py"
+    ended = subprocess.run([sys.executable, script, "300"], capture_output=True, text=True, timeout=110)
+    assert ended.returncode == 0, ended.stdout + ended.stderr

@@ -13,6 +13,7 @@ use pyo3::types::{PyDict, PyInt, PyList, PyString, PyTuple, PyType};
 
 use crate::key::PyKey;
 use crate::raw::sharing;
+use crate::wait;
 use crate::waiting::{self, Flight, Outcome, Turn};
 
 type Core = cache::Cache<PyKey, Arc<Py<PyAny>>, PyErr>;
@@ -85,7 +86,7 @@ impl Cache {
         load: impl Fn() -> PyResult<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         let (py, key) = (key.py(), PyKey::new(key)?);
-        let until = waiting::deadline(timeout)?;
+        let until = wait::deadline(timeout)?;
         loop {
             match self.core.begin(&key, Who::thread(), self.now_ns(py)?)? {
                 Begin::Held(value) => return Ok(value.bind(py).clone()),

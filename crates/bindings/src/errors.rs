@@ -2,6 +2,7 @@
 
 use pyo3::exceptions::{PyException, PyRuntimeError, PyTimeoutError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
 
 /// Makes `RaceproofError` and those below it.
@@ -18,7 +19,34 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         &[&base, &runtime],
     )?;
     class(module, "WaitTimeout", "A wait took longer than its timeout, in seconds.", &[&base, &timeout])?;
+    let full = py.import("queue")?.getattr("Full")?.cast_into::<PyType>()?;
+    class(module, "QueueFull", "As many tasks wait as may wait.", &[&base, &full])?;
     Ok(())
+}
+
+/// A `RaceproofError`.
+pub fn raceproof_error(py: Python<'_>, text: &str) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    made(py, &CLASS, "RaceproofError", text)
+}
+
+/// A `WaitTimeout`.
+pub fn wait_timeout(py: Python<'_>, text: &str) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    made(py, &CLASS, "WaitTimeout", text)
+}
+
+/// A `QueueFull`.
+pub fn queue_full(py: Python<'_>, text: &str) -> PyErr {
+    static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
+    made(py, &CLASS, "QueueFull", text)
+}
+
+fn made(py: Python<'_>, class: &PyOnceLock<Py<PyType>>, name: &str, text: &str) -> PyErr {
+    match class.import(py, "raceproof._native", name) {
+        Ok(class) => PyErr::from_type(class.clone(), (text.to_owned(),)),
+        Err(error) => error,
+    }
 }
 
 /// Makes the exception class `name` below `bases`, and adds it to the module.

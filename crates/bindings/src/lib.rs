@@ -3,22 +3,41 @@
 //! The module declares itself safe without the GIL. It works on GIL builds too; there `raw/refcount` counts plainly.
 
 mod cache;
+mod command;
+mod dict;
 mod errors;
+mod flights;
+mod fork;
+mod future;
 mod key;
+mod list;
 mod once;
+mod pool;
 #[allow(unsafe_code, dead_code)]
 mod raw;
+mod set;
 mod state;
+mod wait;
 mod waiting;
 
 use pyo3::prelude::*;
 
-/// Adds the names of a part to the module.
-type Add = fn(&Bound<'_, PyModule>) -> PyResult<()>;
+/// Adds the names of one part to the module.
+type Part = fn(&Bound<'_, PyModule>) -> PyResult<()>;
 
-const PARTS: &[Add] = &[
+const PARTS: &[Part] = &[
     errors::add,
     raw::sharing::add,
+    command::add,
+    raw::dict::add_type,
+    raw::list::add_type,
+    raw::set::add_type,
+    fork::add,
+    raw::counter::add,
+    raw::reference::add,
+    raw::local::add,
+    future::add,
+    pool::add,
     waiting::add,
     raw::ready::add,
     raw::lazy::add,

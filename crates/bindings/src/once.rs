@@ -9,9 +9,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::raw::lazy::{Cell, KeptCell, Made};
+use crate::wait;
 use crate::waiting::{self, Flight, Outcome, Turn};
-
-pub use crate::waiting::deadline;
 
 /// What a caller gave.
 pub struct Asked<'py> {
@@ -24,12 +23,12 @@ pub struct Asked<'py> {
 pub fn get<'py>(cell: &Cell<'py>, asked: Asked<'py>, is_async: bool) -> PyResult<Bound<'py, PyAny>> {
     let py = cell.object().py();
     let timeout = asked.timeout.or(cell.timeout());
+    let until = wait::deadline(timeout)?;
     if is_async {
         let named = asked.named.unwrap_or_else(|| PyDict::new(py));
         let coroutine = py.import("raceproof._once")?.getattr("_aget")?;
         return coroutine.call1((cell.object(), cell.maker(), asked.positional, named, timeout));
     }
-    let until = waiting::deadline(timeout)?;
     loop {
         match cell.once().begin(Who::thread()) {
             Begin::Made(made) => return Ok(made.value(py)),

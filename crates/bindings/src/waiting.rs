@@ -2,45 +2,19 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use primitives::flight::{self, Circle, Waker, Who};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
-use crate::errors;
 use crate::raw::sharing;
+use crate::{errors, wait};
 
-/// A blocked thread looks so often whether a signal (Ctrl-C) has come.
-const SIGNALS: Duration = Duration::from_millis(50);
-
-/// Adds `Flight` and `Ticket`, and tells the parts of a fork.
+/// Adds `Flight` and `Ticket`.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sharing::add_class::<Flight>(module)?;
-    sharing::add_class::<Ticket>(module)?;
-    let os = module.py().import("os")?;
-    if os.hasattr("register_at_fork")? {
-        let named = pyo3::types::PyDict::new(module.py());
-        named.set_item("after_in_child", wrap_pyfunction!(forked, module)?)?;
-        os.call_method("register_at_fork", (), Some(&named))?;
-    }
-    Ok(())
-}
-
-/// Makes anew what threads were making that a fork has left behind.
-#[pyfunction]
-fn forked() {
-    flight::forked();
-}
-
-/// The moment that is `timeout` seconds away; `None` waits as long as it takes.
-pub fn deadline(timeout: Option<f64>) -> PyResult<Option<Instant>> {
-    let Some(seconds) = timeout else { return Ok(None) };
-    if seconds.is_nan() || seconds < 0.0 {
-        return Err(PyValueError::new_err("the timeout must be a non-negative number of seconds"));
-    }
-    let wait = Duration::try_from_secs_f64(seconds).ok();
-    Ok(wait.and_then(|wait| Instant::now().checked_add(wait)))
+    sharing::add_class::<Ticket>(module)
 }
 
 /// What a flight lands with.
@@ -53,17 +27,8 @@ pub trait Outcome: Send + Sync + 'static {
 pub fn wait<T: Outcome>(py: Python<'_>, flight: &Arc<flight::Flight<T>>, until: Option<Instant>) -> PyResult<()> {
     let waker = Waker::Thread(thread::current());
     let ticket = flight.join(Who::thread(), waker).map_err(|Circle| circle(py))?;
-    loop {
-        let slice = Instant::now() + SIGNALS;
-        let slice = until.map_or(slice, |until| until.min(slice));
-        if py.detach(|| ticket.park(Some(slice))) {
-            return Ok(());
-        }
-        py.check_signals()?;
-        if until.is_some_and(|until| until <= Instant::now()) {
-            return Err(errors::error(py, "WaitTimeout", "another caller's attempt took longer than the timeout"));
-        }
-    }
+    let landed = wait::until(py, until, |until| ticket.park(until).then_some(()))?;
+    landed.ok_or_else(|| errors::wait_timeout(py, "another caller's attempt took longer than the timeout"))
 }
 
 fn circle(py: Python<'_>) -> PyErr {

@@ -5,6 +5,7 @@
 //! wait for it already, and is not kept.
 
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -110,7 +111,10 @@ impl<T> Once<T> {
             State::Making(flight) if !flight.is_orphan() => Begin::Wait(Arc::clone(flight)),
             _ => {
                 let flight = Flight::new(who);
-                *state = State::Making(Arc::clone(&flight));
+                let orphan = mem::replace(&mut *state, State::Making(Arc::clone(&flight)));
+                drop(state);
+                // Its waiters may own anything: they are dropped here, when no lock is held.
+                drop(orphan);
                 Begin::Make(flight)
             }
         }
@@ -145,9 +149,12 @@ impl<T> Once<T> {
     /// Empties the cell and returns what it held. `withdraw` runs while no other caller can change the cell: for a copy
     /// that is read without this cell.
     pub fn reset(&self, withdraw: impl FnOnce()) -> Option<Arc<T>> {
-        let mut state = self.state.lock();
-        withdraw();
-        match std::mem::replace(&mut *state, State::Empty) {
+        let before = {
+            let mut state = self.state.lock();
+            withdraw();
+            mem::replace(&mut *state, State::Empty)
+        };
+        match before {
             State::Made(value) => Some(value),
             _ => None,
         }

@@ -20,6 +20,7 @@ use super::ready::ready;
 use super::slots::{Owned, free, run, visit_all};
 use super::{refcount, sharing};
 use crate::once::{self, Asked};
+use crate::wait;
 
 /// A value and the awaitable that is ready with it.
 pub struct Made {
@@ -335,7 +336,7 @@ unsafe fn lazy<'py>(
             return Err(PyTypeError::new_err("the factory must be callable"));
         }
         let timeout = Bound::from_borrowed_ptr_or_opt(py, timeout).map_or(Ok(None), |timeout| timeout.extract())?;
-        once::deadline(timeout)?;
+        wait::deadline(timeout)?;
         let body = Body { maker: Owned::of(&maker), timeout, is_shared, once: Once::default() };
         let made = Bound::from_owned_ptr_or_err(py, (*class).tp_alloc.expect("a type can allocate")(class, 0))?;
         (*made.as_ptr().cast::<LazyLayout>()).body = Some(Box::new(body));

@@ -102,7 +102,7 @@ slot! {
         // traceback: from then on each caller gets one of his own, since threads must not write to one traceback.
         if (*stop.cast::<ffi::PyBaseExceptionObject>()).traceback.is_null() {
             refcount::incref(stop);
-            ffi::PyErr_SetRaisedException(stop);
+            raise(stop);
         } else {
             raise_stop((*layout).value);
         }
@@ -149,7 +149,27 @@ unsafe fn raise_stop(value: *mut PyObject) {
     unsafe {
         let stop = ffi::PyObject_CallOneArg(ffi::PyExc_StopIteration, value);
         if !stop.is_null() {
-            ffi::PyErr_SetRaisedException(stop);
+            raise(stop);
         }
     }
+}
+
+/// Raises an exception as it is; the exception that is being handled is not noted in it.
+///
+/// # Safety
+/// The caller is attached, and gives its reference to `exception` away.
+#[inline(always)]
+unsafe fn raise(exception: *mut PyObject) {
+    #[cfg(Py_3_12)]
+    // SAFETY: the caller's promise.
+    unsafe {
+        ffi::PyErr_SetRaisedException(exception)
+    };
+    #[cfg(not(Py_3_12))]
+    // SAFETY: the caller's promise.
+    unsafe {
+        let class = ffi::Py_TYPE(exception).cast();
+        refcount::incref(class);
+        ffi::PyErr_Restore(class, exception, null_mut());
+    };
 }
