@@ -10,6 +10,8 @@ _K = TypeVar("_K")
 _V = TypeVar("_V")
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, Self, SupportsIndex, TypeVar, overload
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Generic, Self, SupportsIndex, TypeVar
 
 _T = TypeVar("_T")
 _K = TypeVar("_K")

@@ -11,6 +11,7 @@ mod fork;
 mod future;
 mod key;
 mod list;
+mod map;
 mod once;
 mod pool;
 #[allow(unsafe_code, dead_code)]
@@ -25,6 +26,7 @@ use pyo3::prelude::*;
 /// Adds the names of one part to the module.
 type Part = fn(&Bound<'_, PyModule>) -> PyResult<()>;
 
+#[rustfmt::skip] // one a line, for those who add to it at the same time
 const PARTS: &[Part] = &[
     errors::add,
     raw::sharing::add,
@@ -44,6 +46,7 @@ const PARTS: &[Part] = &[
     raw::once_function::add,
     cache::add,
     state::add,
+    map::add,
 ];
 
 #[pymodule(gil_used = false)]

@@ -1,6 +1,8 @@
 //! The parts that a program without a GIL runs on, for Rust programs and, through `bindings`, for Python programs.
 //! No part knows Python. Code that needs `unsafe` stands in `raw/`, behind a safe face.
 
+#[cfg(not(feature = "model"))]
+pub mod map;
 #[allow(unsafe_code)]
 pub mod raw;
 
@@ -14,4 +16,5 @@ pub mod local;
 pub mod once;
 pub mod pool;
 pub mod state;
+pub mod sync;
 pub mod thread_index;

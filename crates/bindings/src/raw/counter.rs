@@ -10,7 +10,7 @@ use pyo3::ffi::{self, Py_ssize_t, PyObject, PyTypeObject};
 use pyo3::prelude::*;
 
 use super::native_type::{NativeType, slot};
-use super::object::{
+use super::slots::{
     allocate, amount, compare, expect, forget_weakrefs, free, int, new_ref, none, number, number_and_shared, overflow,
     raise, repr_with, shared_if, truth, tuple_of, wide_int,
 };

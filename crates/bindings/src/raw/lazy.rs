@@ -16,8 +16,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
 use super::native_type::{NativeType, slot};
+use super::owned::{Owned, run, visit_all};
 use super::ready::ready;
-use super::slots::{Owned, free, run, visit_all};
+use super::slots::{class_getitem, forget_weakrefs, free, none};
 use super::{refcount, sharing};
 use crate::once::{self, Asked};
 use crate::wait;
@@ -239,9 +240,7 @@ slot! {
     fn lazy_dealloc(this: *mut PyObject) -> () {
         ffi::PyObject_GC_UnTrack(this.cast());
         let layout = this.cast::<LazyLayout>();
-        if !(*layout).weakrefs.is_null() {
-            ffi::PyObject_ClearWeakRefs(this);
-        }
+        forget_weakrefs(this, (*layout).weakrefs);
         drop((*layout).body.take());
         free(this);
     } else ()
@@ -289,7 +288,7 @@ slot! {
     fn lazy_reset(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
         let py = Python::assume_attached();
         Cell::borrow(py, this).reset();
-        py.None().into_ptr()
+        none()
     } else null_mut()
 
     fn lazy_begin(this: *mut PyObject, task: *mut PyObject) -> *mut PyObject {
@@ -311,13 +310,6 @@ slot! {
         ffi::PyBool_FromLong(is_set.into())
     } else null_mut()
 
-    fn class_getitem(class: *mut PyObject, args: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-        if count != 1 {
-            PyTypeError::new_err("one parameter is expected").restore(Python::assume_attached());
-            return null_mut();
-        }
-        ffi::Py_GenericAlias(class, *args)
-    } else null_mut()
 }
 
 /// # Safety

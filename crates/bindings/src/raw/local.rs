@@ -19,8 +19,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyType};
 
 use super::native_type::{NativeType, slot};
-use super::object::{allocate, class_getitem, forget_weakrefs, free, new_ref, none, raise, shared_if};
 use super::refcount;
+use super::slots::{allocate, class_getitem, forget_weakrefs, free, new_ref, none, raise, shared_if};
 
 /// What one thread has in one `ThreadLocal`. Only this thread stores into it, except for emptying it at its end.
 #[derive(Default)]

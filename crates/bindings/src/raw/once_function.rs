@@ -10,8 +10,9 @@ use pyo3::types::{PyString, PyType};
 
 use super::lazy::{self, Cell};
 use super::native_type::{NativeType, slot};
+use super::owned::{run, visit_all};
 use super::refcount;
-use super::slots::{free, run, visit_all};
+use super::slots::{forget_weakrefs, free, new_ref, none};
 
 /// The layout of `OnceFunction`.
 #[repr(C)]
@@ -75,9 +76,7 @@ slot! {
 
     fn call_dealloc(this: *mut PyObject) -> () {
         ffi::PyObject_GC_UnTrack(this.cast());
-        if !(*this.cast::<CallLayout>()).weakrefs.is_null() {
-            ffi::PyObject_ClearWeakRefs(this);
-        }
+        forget_weakrefs(this, (*this.cast::<CallLayout>()).weakrefs);
         release_call(this);
         free(this);
     } else ()
@@ -111,8 +110,7 @@ slot! {
     fn call_descr_get(this: *mut PyObject, _instance: *mut PyObject, class: *mut PyObject) -> *mut PyObject {
         let owner = (*this.cast::<CallLayout>()).owner;
         if owner.is_null() || owner == class || class.is_null() {
-            refcount::incref(this);
-            return this;
+            return new_ref(this);
         }
         let py = Python::assume_attached();
         let class = Bound::from_borrowed_ptr(py, class);
@@ -134,7 +132,7 @@ slot! {
     fn call_reset(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
         let py = Python::assume_attached();
         Cell::borrow(py, (*this.cast::<CallLayout>()).cell).reset();
-        py.None().into_ptr()
+        none()
     } else null_mut()
 
     fn call_dict(this: *mut PyObject, unused: *mut c_void) -> *mut PyObject {
@@ -143,15 +141,14 @@ slot! {
 
     fn call_lazy(this: *mut PyObject, _unused: *mut c_void) -> *mut PyObject {
         let cell = (*this.cast::<CallLayout>()).cell;
-        refcount::incref(cell);
-        cell
+        new_ref(cell)
     } else null_mut()
 
     fn call_marker(this: *mut PyObject, _unused: *mut c_void) -> *mut PyObject {
         let py = Python::assume_attached();
         match (*this.cast::<CallLayout>()).is_async {
             true => run(py, py.import("inspect").and_then(|inspect| inspect.getattr("_is_coroutine_mark"))),
-            false => py.None().into_ptr(),
+            false => none(),
         }
     } else null_mut()
 }

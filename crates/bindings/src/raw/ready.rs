@@ -12,8 +12,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::native_type::{NativeType, slot};
+use super::owned::visit_all;
 use super::refcount;
-use super::slots::{free, visit_all};
+use super::slots::{free, none};
 
 /// `Py_am_send` of CPython's typeslots.h, which PyO3 does not name.
 const PY_AM_SEND: c_int = 81;
@@ -137,7 +138,7 @@ slot! {
     } else null_mut()
 
     fn ready_close(_this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
-        Python::assume_attached().None().into_ptr()
+        none()
     } else null_mut()
 }
 

@@ -1,3 +1,8 @@
 //! The only room of this crate in which `unsafe` may stand; each block says why it is sound.
 
+pub mod index;
 pub mod once_box;
+#[cfg(not(feature = "model"))]
+pub mod pinned;
+pub mod table;
+pub mod tally;
