@@ -25,6 +25,8 @@ SILENT = set(dir(object)) | {
     "__orig_bases__",
     "__parameters__",
     "__abstractmethods__",
+    "__slotnames__",
+    "__vectorcalloffset__",
     "_abc_impl",
 }
 

@@ -6,11 +6,15 @@ pub mod map;
 #[allow(unsafe_code)]
 pub mod raw;
 
+pub mod cache;
 pub mod cell;
 pub mod counter;
 pub mod flight;
 pub mod fork;
+pub mod keyed;
 pub mod local;
+pub mod once;
 pub mod pool;
+pub mod state;
 pub mod sync;
 pub mod thread_index;

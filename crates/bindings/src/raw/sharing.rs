@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pyo3::PyClass;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
@@ -67,4 +68,11 @@ pub fn keep<T>(object: Bound<'_, T>) -> Bound<'_, T> {
 pub fn pin_class(class: &Bound<'_, PyType>) {
     // SAFETY: this thread made the type a moment ago, and no other has seen it yet.
     unsafe { super::refcount::immortalize(class.as_ptr()) };
+}
+
+/// Adds a class written with PyO3 to the module, and pins it.
+pub fn add_class<T: PyClass>(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<T>()?;
+    pin_class(&module.py().get_type::<T>());
+    Ok(())
 }
