@@ -150,7 +150,7 @@ def measure(row: Row, rounds: int = 7) -> dict:
     }
     if row.scale_at_least is not None:
         alone = [_sample(*row.ours, 1) / row.ops for _ in range(rounds)]
-        scale = statistics.median(one * row.threads / many for one, many in zip(alone, ours))
+        scale = statistics.median(one * row.threads / many for one, many in zip(alone, ours, strict=True))
         result["scale"] = scale
         result["scale_at_least"] = row.scale_at_least
     for rival in row.rivals:
@@ -161,7 +161,7 @@ def measure(row: Row, rounds: int = 7) -> dict:
             entry = {
                 "name": rival.name,
                 "ns": statistics.median(theirs),
-                "ratio": statistics.median(our / their for our, their in zip(ours, theirs)),
+                "ratio": statistics.median(our / their for our, their in zip(ours, theirs, strict=True)),
             }
         entry["at_most"] = rival.at_most
         result["rivals"].append(entry)
@@ -184,7 +184,8 @@ def lines(result: dict) -> list[str]:
         shown.append(f"{head} {rival['name']} | {rival['ns']:.1f} | {rival['ratio']:.3f} | {target} | {verdict} |")
     if "scale" in result:
         verdict = "reached" if result["scale"] >= result["scale_at_least"] else "**not reached**"
-        shown.append(f"{head} itself, 1 thread (scale) | | {result['scale']:.2f} | >= {result['scale_at_least']} | {verdict} |")
+        scale, least = f"{result['scale']:.2f}", f">= {result['scale_at_least']}"
+        shown.append(f"{head} itself, 1 thread (scale) | | {scale} | {least} | {verdict} |")
     return shown
 
 
