@@ -4,15 +4,27 @@
 
 mod command;
 mod errors;
+mod observer;
 #[allow(unsafe_code, dead_code)]
 mod raw;
+mod rwlock;
+mod within;
 
 use pyo3::prelude::*;
 
 /// Adds the names of one part to the module.
 type Part = fn(&Bound<'_, PyModule>) -> PyResult<()>;
 
-const PARTS: &[Part] = &[errors::add, raw::sharing::add, command::add];
+const PARTS: &[Part] = &[
+    errors::add,
+    raw::sharing::add,
+    command::add,
+    observer::add,
+    within::add,
+    raw::lock::add,
+    rwlock::add,
+    raw::async_lock::add,
+];
 
 #[pymodule(gil_used = false)]
 #[pyo3(name = "_native")]

@@ -3,12 +3,15 @@
 
 pub mod async_lock;
 pub mod lock;
+#[cfg(not(feature = "model"))]
 pub mod observe;
 #[allow(unsafe_code)]
 pub mod raw;
 pub mod rwlock;
+#[cfg(not(feature = "model"))]
 pub mod stats;
 pub mod sync;
+#[cfg(not(feature = "model"))]
 pub mod watch;
 
 #[cfg(all(test, feature = "model"))]

@@ -289,6 +289,17 @@ impl RLock {
         true
     }
 
+    /// Says how often this thread, which holds the lock, has it.
+    pub fn set_depth(&self, me: usize, depth: u32) {
+        debug_assert!(self.lock.is_held_by(me));
+        self.depth.store(depth, Relaxed);
+    }
+
+    /// How often the holder has the lock, whoever it is.
+    pub fn held_depth(&self) -> u32 {
+        if self.lock.is_held() { self.depth.load(Relaxed) } else { 0 }
+    }
+
     /// Gives the lock back once. Says whether it is free now.
     #[inline(always)]
     pub fn release(&self, me: usize) -> Result<bool, NotHeld> {

@@ -169,6 +169,14 @@ impl RwLock {
         })
     }
 
+    /// The marks of those that hold the lock in this mode now.
+    pub fn marks(&self, mode: Mode) -> Vec<u64> {
+        self.with(|state| match mode {
+            Mode::Write => state.writer.iter().filter_map(|hold| hold.mark).collect(),
+            Mode::Read => state.readers.iter().filter_map(|hold| hold.mark).collect(),
+        })
+    }
+
     /// How many threads wait for the lock in this mode.
     pub fn waiters(&self, mode: Mode) -> usize {
         self.with(|state| state.queue.iter().filter(|waiter| waiter.mode == mode).count())

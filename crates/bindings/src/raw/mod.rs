@@ -4,6 +4,11 @@
 //! What holds in here: no Python code (`__hash__`, `__eq__`, `__del__`, a callback, an allocation that may collect)
 //! runs while a lock of ours is held; nothing blocks while attached to the interpreter; a panic never leaves a slot.
 
+pub mod async_lock;
+pub mod detached;
+pub mod lock;
 pub mod native_type;
+pub mod object;
+pub mod patience;
 pub mod refcount;
 pub mod sharing;
