@@ -20,6 +20,7 @@ SILENT = set(dir(object)) | {
     "__module__",
     "__annotations__",
     "__static_attributes__",
+    "__slotnames__",
     "__firstlineno__",
     "__orig_bases__",
     "__parameters__",
