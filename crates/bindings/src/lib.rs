@@ -3,11 +3,20 @@
 //! The module declares itself safe without the GIL. It works on GIL builds too; there `raw/refcount` counts plainly.
 
 mod command;
+mod dict;
 mod errors;
+mod flights;
+mod fork;
+mod future;
+mod list;
+mod map;
 mod observer;
+mod pool;
 #[allow(unsafe_code, dead_code)]
 mod raw;
 mod rwlock;
+mod set;
+mod wait;
 mod within;
 
 use pyo3::prelude::*;
@@ -15,6 +24,7 @@ use pyo3::prelude::*;
 /// Adds the names of one part to the module.
 type Part = fn(&Bound<'_, PyModule>) -> PyResult<()>;
 
+#[rustfmt::skip] // one a line, for those who add to it at the same time
 const PARTS: &[Part] = &[
     errors::add,
     raw::sharing::add,
@@ -24,6 +34,17 @@ const PARTS: &[Part] = &[
     raw::lock::add,
     rwlock::add,
     raw::async_lock::add,
+    flights::add,
+    raw::dict::add_type,
+    raw::list::add_type,
+    raw::set::add_type,
+    fork::add,
+    raw::counter::add,
+    raw::reference::add,
+    raw::local::add,
+    future::add,
+    pool::add,
+    map::add,
 ];
 
 #[pymodule(gil_used = false)]

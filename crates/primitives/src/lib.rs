@@ -2,15 +2,24 @@
 //! No part knows Python. Code that needs `unsafe` stands in `raw/`, behind a safe face.
 
 pub mod async_lock;
+pub mod cell;
+pub mod counter;
+pub mod flight;
+pub mod fork;
+pub mod local;
 pub mod lock;
 #[cfg(not(feature = "model"))]
+pub mod map;
+#[cfg(not(feature = "model"))]
 pub mod observe;
+pub mod pool;
 #[allow(unsafe_code)]
 pub mod raw;
 pub mod rwlock;
 #[cfg(not(feature = "model"))]
 pub mod stats;
 pub mod sync;
+pub mod thread_index;
 #[cfg(not(feature = "model"))]
 pub mod watch;
 

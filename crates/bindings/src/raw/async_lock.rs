@@ -22,6 +22,7 @@ use super::native_type::{NativeType, slot};
 use super::object::{bool_object, given, keep_for_good, name_argument, none, result};
 use super::patience::Patience;
 use super::refcount;
+use super::slots::{forget_weakrefs, free};
 use crate::observer;
 use crate::within::AsyncWithin;
 
@@ -160,14 +161,10 @@ slot! {
     fn dealloc(this: *mut PyObject) -> () {
         ffi::PyObject_GC_UnTrack(this.cast());
         let fields = this.cast::<Layout>();
-        if !(*fields).weak_references.is_null() {
-            ffi::PyObject_ClearWeakRefs(this);
-        }
+        forget_weakrefs(this, (*fields).weak_references);
         ffi::Py_XDECREF((*fields).name);
         (&raw mut (*fields).lock).drop_in_place();
-        let class = ffi::Py_TYPE(this);
-        ffi::PyObject_GC_Del(this.cast());
-        ffi::Py_DECREF(class.cast());
+        free(this);
     } else ()
 
     fn traverse(this: *mut PyObject, visit: visitproc, argument: *mut c_void) -> std::ffi::c_int {

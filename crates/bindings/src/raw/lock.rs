@@ -13,8 +13,9 @@ use pyo3::ffi::{self, Py_ssize_t, PyObject, PyTypeObject};
 use pyo3::prelude::*;
 
 use super::native_type::{NativeType, slot};
-use super::object::{bool_object, given, name_argument, none, plain_dealloc, result};
+use super::object::{bool_object, given, name_argument, none, result};
 use super::patience::Patience;
+use super::slots::{forget_weakrefs, free};
 use crate::observer;
 use crate::within::Within;
 
@@ -227,12 +228,10 @@ slot! {
 
     fn dealloc(this: *mut PyObject) -> () {
         let fields = this.cast::<Layout>();
-        if !(*fields).weak_references.is_null() {
-            ffi::PyObject_ClearWeakRefs(this);
-        }
+        forget_weakrefs(this, (*fields).weak_references);
         ffi::Py_XDECREF((*fields).name);
         (&raw mut (*fields).observed).drop_in_place();
-        plain_dealloc(this);
+        free(this);
     } else ()
 
     fn lock_enter(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {

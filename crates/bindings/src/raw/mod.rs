@@ -5,10 +5,24 @@
 //! runs while a lock of ours is held; nothing blocks while attached to the interpreter; a panic never leaves a slot.
 
 pub mod async_lock;
+pub mod call;
+pub mod counter;
 pub mod detached;
+pub mod dict;
+pub mod dict_table;
+pub mod held;
+pub mod list;
+pub mod list_items;
+pub mod local;
 pub mod lock;
+pub mod map;
 pub mod native_type;
 pub mod object;
 pub mod patience;
 pub mod refcount;
+pub mod reference;
+pub mod section;
+pub mod set;
 pub mod sharing;
+pub mod slots;
+pub mod symbol;

@@ -91,21 +91,6 @@ pub unsafe fn name_argument(
     }
 }
 
-/// Frees the object, and lets go of its type.
-///
-/// # Safety
-/// The last thing that `tp_dealloc` of a type without a garbage collector does.
-pub unsafe fn plain_dealloc(this: *mut PyObject) {
-    // SAFETY: the caller's promise; a type made at run time is referred to by its objects.
-    unsafe {
-        let class = ffi::Py_TYPE(this);
-        if let Some(free) = (*class).tp_free {
-            free(this.cast());
-        }
-        ffi::Py_DECREF(class.cast());
-    }
-}
-
 /// Switches the reference count of a type off that was made with PyO3: it lives as long as the process, and threads
 /// that make its objects do not meet on it. Call it when the module is made, before other threads see the type.
 pub fn keep_for_good<T: PyTypeInfo>(py: Python<'_>) {
