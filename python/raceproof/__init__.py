@@ -7,6 +7,7 @@ from raceproof import _fork as _fork
 from raceproof._cache import CacheInfo, cached, single_flight
 from raceproof._native import (
     ABSENT,
+    AsyncLock,
     AtomicInt,
     AtomicReference,
     Cache,
@@ -15,7 +16,14 @@ from raceproof._native import (
     ConcurrentMap,
     CounterMap,
     Lazy,
+    DeadlockError,
+    Lock,
+    LockOrderError,
+    LockOrderWarning,
     QueueFull,
+    RLock,
+    RWLock,
+    RWLockSide,
     RaceproofError,
     ReentrantError,
     SharedState,
@@ -27,8 +35,11 @@ from raceproof._native import (
     WaitTimeout,
     Watch,
     is_shared,
+    lock_report,
     set_sharing,
     share,
+    time_locks,
+    watch_locks,
 )
 from raceproof._once import ThreadSafeSingleton, once
 from raceproof._state import ThreadSafeGlobalState
@@ -36,6 +47,7 @@ from raceproof.pool import Future, Pool, RunningTask, ShutdownReport
 
 __all__ = [
     "ABSENT",
+    "AsyncLock",
     "AtomicInt",
     "AtomicReference",
     "Cache",
@@ -44,10 +56,17 @@ __all__ = [
     "Change",
     "ConcurrentMap",
     "CounterMap",
+    "DeadlockError",
     "Future",
     "Lazy",
+    "Lock",
+    "LockOrderError",
+    "LockOrderWarning",
     "Pool",
     "QueueFull",
+    "RLock",
+    "RWLock",
+    "RWLockSide",
     "RaceproofError",
     "ReentrantError",
     "RunningTask",
@@ -68,4 +87,9 @@ __all__ = [
     "set_sharing",
     "share",
     "single_flight",
+    "lock_report",
+    "set_sharing",
+    "share",
+    "time_locks",
+    "watch_locks",
 ]

@@ -21,6 +21,7 @@ SILENT = set(dir(object)) | {
     "__annotations__",
     "__slotnames__",  # what copyreg remembers
     "__static_attributes__",
+    "__slotnames__",
     "__firstlineno__",
     "__orig_bases__",
     "__parameters__",

@@ -13,13 +13,16 @@ mod key;
 mod list;
 mod map;
 mod once;
+mod observer;
 mod pool;
 #[allow(unsafe_code, dead_code)]
 mod raw;
+mod rwlock;
 mod set;
 mod state;
 mod wait;
 mod waiting;
+mod within;
 
 use pyo3::prelude::*;
 
@@ -31,6 +34,11 @@ const PARTS: &[Part] = &[
     errors::add,
     raw::sharing::add,
     command::add,
+    observer::add,
+    within::add,
+    raw::lock::add,
+    rwlock::add,
+    raw::async_lock::add,
     raw::dict::add_type,
     raw::list::add_type,
     raw::set::add_type,
