@@ -3,13 +3,14 @@
 //! The module declares itself safe without the GIL. It works on GIL builds too; there `raw/refcount` counts plainly.
 
 mod errors;
+mod monitor;
 #[allow(unsafe_code, dead_code)]
 mod raw;
 
 use pyo3::prelude::*;
 
 /// Each part adds its names to the module.
-const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] = &[errors::add, raw::sharing::add];
+const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] = &[errors::add, raw::sharing::add, monitor::add];
 
 #[pymodule(gil_used = false)]
 #[pyo3(name = "_native")]
