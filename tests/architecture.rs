@@ -35,7 +35,10 @@ fn may_use(name: &str) -> &'static [&'static str] {
     match name {
         "facts" => &[],
         "report" | "check" => &["facts"],
+        "primitives" => &["facts"],
+        "monitor" => &["facts", "report", "primitives"],
         "cli" => &["facts", "report", "check"],
+        "bindings" => &["facts", "report", "check", "primitives", "monitor", "cli"],
         "tests" | "xtask" => &["facts", "report", "check", "cli"],
         _ => panic!("`{name}` has no line in the table: see docs/ARCHITECTURE.md"),
     }
@@ -119,14 +122,50 @@ fn crates_import_only_downwards() {
 }
 
 #[test]
-fn every_crate_forbids_unsafe_and_takes_the_lints_of_the_workspace() {
+fn every_crate_denies_unsafe_and_takes_the_lints_of_the_workspace() {
     let workspace = manifest("Cargo.toml");
     let lints = &workspace["workspace"]["lints"]["rust"];
-    assert_eq!(lints["unsafe_code"].as_str(), Some("forbid"));
+    assert_eq!(lints["unsafe_code"].as_str(), Some("deny"));
     for (name, manifest) in manifests() {
         let takes = manifest.get("lints").and_then(|lints| lints.get("workspace"));
         assert_eq!(takes.and_then(toml::Value::as_bool), Some(true), "`{name}`");
     }
+}
+
+#[test]
+fn unsafe_code_stays_in_its_rooms() {
+    let rooms = ["crates/primitives/src/raw/", "crates/bindings/src/raw/"];
+    let found = named("crates", &["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait"], &rooms);
+    assert!(found.is_empty(), "unsafe code outside its rooms:\n{}", found.join("\n"));
+    let doors = ["crates/primitives/src/lib.rs", "crates/bindings/src/lib.rs"];
+    let found = named("crates", &["allow(unsafe_code"], &doors);
+    assert!(found.is_empty(), "a door to unsafe code that is none:\n{}", found.join("\n"));
+}
+
+#[test]
+fn each_unsafe_block_says_why_it_is_sound() {
+    let mut wrong = Vec::new();
+    for path in
+        ["crates/primitives/src/raw", "crates/bindings/src/raw"].iter().flat_map(|room| tree::files(room, ".rs"))
+    {
+        let text = tree::read(&path);
+        let lines: Vec<&str> = text.lines().collect();
+        for (idx, line) in lines.iter().enumerate() {
+            let code = line.split("//").next().unwrap_or("");
+            let opens = code.contains("unsafe {") || code.contains("unsafe impl");
+            let near = &lines[idx.saturating_sub(6)..=idx];
+            if opens && !near.iter().any(|line| line.contains("SAFETY:")) {
+                wrong.push(format!("{path}:{}", idx + 1));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "no `// SAFETY:` before:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn python_is_named_in_the_bindings_only() {
+    let found = named("crates", &["pyo3", "PyObject", "PyResult"], &["crates/bindings/"]);
+    assert!(found.is_empty(), "PyO3 outside bindings:\n{}", found.join("\n"));
 }
 
 #[test]

@@ -20,8 +20,7 @@ def run_together(*functions, timeout=60.0):
             errors.append(error)
 
     threads = [
-        threading.Thread(target=call, args=(idx, function), daemon=True)
-        for idx, function in enumerate(functions)
+        threading.Thread(target=call, args=(idx, function), daemon=True) for idx, function in enumerate(functions)
     ]
     for thread in threads:
         thread.start()

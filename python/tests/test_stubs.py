@@ -78,7 +78,7 @@ def functions():
                 yield f"{name}.{member}", getattr(getattr(_native, name), member, None), node
 
 
-@pytest.mark.parametrize("name, function, node", list(functions()), ids=lambda part: part if isinstance(part, str) else "")
+@pytest.mark.parametrize(("name", "function", "node"), [pytest.param(*case, id=case[0]) for case in functions()])
 def test_a_function_and_its_stub_have_the_same_parameters(name, function, node):
     if any(getattr(decorator, "id", None) in ("property", "overload") for decorator in node.decorator_list):
         return

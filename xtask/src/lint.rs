@@ -1,9 +1,10 @@
-//! Formatting and clippy.
+//! Formatting, clippy, and ruff on the Python code.
 
+use crate::python::Python;
 use crate::shell::{self, cargo, is_there};
 
 /// `cargo xtask lint`.
-pub fn run(fix: bool) -> Result<(), String> {
+pub fn run(python: &Python, fix: bool) -> Result<(), String> {
     for (command, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
         if !is_there("cargo", &[command, "--version"]) {
             let advice = format!("`rustup component add {component}` gets it");
@@ -19,5 +20,15 @@ pub fn run(fix: bool) -> Result<(), String> {
     }
     clippy.extend(["--", "-D", "warnings"]);
     shell::run(&mut cargo(&format))?;
-    shell::run(&mut cargo(&clippy))
+    shell::run(&mut cargo(&clippy))?;
+    let (mut style, mut layout) = (python.tool("ruff"), python.tool("ruff"));
+    style.args(["check", "--quiet"]);
+    layout.args(["format", "--quiet"]);
+    if fix {
+        style.arg("--fix");
+    } else {
+        layout.arg("--check");
+    }
+    shell::run(&mut style)?;
+    shell::run(&mut layout)
 }

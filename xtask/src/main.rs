@@ -1,9 +1,12 @@
 //! The developer commands: `cargo xtask help` lists them. One command for each thing that a change needs.
 
 mod bench;
+mod build;
+mod debian;
 mod docs;
 mod lint;
 mod new_rule;
+mod python;
 mod shell;
 mod test;
 
@@ -22,13 +25,19 @@ struct Xtask {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Lint, look for stale pages, and run all tests
+    /// Build the extension module into `.venv`, which is made with a free-threaded Python if it is not there
+    Build {
+        /// Without link-time optimization: for a quick look, not for figures
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Set up what is missing, lint, look for stale pages, build the extension, and run all Rust and Python tests
     Test {
         /// Rewrite the `output` blocks of the pages with what raceproof says now
         #[arg(long)]
         accept: bool,
     },
-    /// Look at formatting, and run clippy with warnings as errors
+    /// Look at formatting, run clippy with warnings as errors, and ruff on the Python code
     Lint {
         /// Repair what can be repaired
         #[arg(long)]
@@ -60,8 +69,9 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Xtask::parse().command {
+        Command::Build { quick } => build::run(quick),
         Command::Test { accept } => test::run(accept),
-        Command::Lint { fix } => lint::run(fix),
+        Command::Lint { fix } => python::environment().and_then(|python| lint::run(&python, fix)),
         Command::Docs { check } => docs::run(check),
         Command::Bench { trees, runs } => bench::run(&trees, runs),
         Command::NewRule { name, code } => new_rule::run(&name, &code),

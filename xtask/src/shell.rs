@@ -9,11 +9,16 @@ pub fn root() -> PathBuf {
     here.parent().unwrap_or(here).to_path_buf()
 }
 
-/// Runs a command and waits for it; what it prints goes where ours goes.
+/// Runs a command in the root and waits for it; what it prints goes where ours goes.
 pub fn run(command: &mut Command) -> Result<(), String> {
+    run_in(&root(), command)
+}
+
+/// Runs a command in a folder and waits for it.
+pub fn run_in(folder: &Path, command: &mut Command) -> Result<(), String> {
     let words = shown(command);
     eprintln!("$ {words}");
-    let status = command.current_dir(root()).status().map_err(|cause| format!("`{words}` does not start: {cause}"))?;
+    let status = command.current_dir(folder).status().map_err(|cause| format!("`{words}` does not start: {cause}"))?;
     if status.success() { Ok(()) } else { Err(format!("`{words}` failed")) }
 }
 

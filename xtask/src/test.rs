@@ -1,16 +1,15 @@
-//! All that a change must pass, in one command. The summary of the test runner is the last that is printed.
+//! All that a change must pass, in one command. The summaries of the test runners are the last that is printed.
 
 use crate::shell::{self, cargo, is_there};
-use crate::{docs, lint};
+use crate::{build, docs, lint, python};
 
 /// `cargo xtask test`.
 pub fn run(accept: bool) -> Result<(), String> {
-    lint::run(false)?;
-    if accept {
-        docs::run(false)?;
-    } else {
-        docs::run(true)?;
-    }
+    let python = python::environment()?;
+    lint::run(&python, false)?;
+    docs::run(!accept)?;
+    build::compiles_for_others()?;
+    build::extension(&python, false)?;
     let mut tests = if is_there("cargo", &["nextest", "--version"]) {
         cargo(&["nextest", "run", "--locked", "--workspace", "--no-fail-fast"])
     } else {
@@ -19,5 +18,7 @@ pub fn run(accept: bool) -> Result<(), String> {
     if accept {
         tests.env("RACEPROOF_ACCEPT", "1");
     }
-    shell::run_last(&mut tests)
+    let rust = shell::run_last(&mut tests);
+    let scripts = shell::run_last(&mut python.command(&["-m", "pytest", "-q", "--no-header", "-r", "s"]));
+    rust.and(scripts)
 }

@@ -2,6 +2,7 @@
 //! Types that hot loops use have hand-written slots in `raw/`; everything else is written with PyO3.
 //! The module declares itself safe without the GIL. It works on GIL builds too; there `raw/refcount` counts plainly.
 
+mod command;
 mod errors;
 mod monitor;
 #[allow(unsafe_code, dead_code)]
@@ -9,8 +10,10 @@ mod raw;
 
 use pyo3::prelude::*;
 
-/// Each part adds its names to the module.
-const PARTS: &[fn(&Bound<'_, PyModule>) -> PyResult<()>] = &[errors::add, raw::sharing::add, monitor::add];
+/// Adds the names of one part to the module.
+type Part = fn(&Bound<'_, PyModule>) -> PyResult<()>;
+
+const PARTS: &[Part] = &[errors::add, raw::sharing::add, command::add, monitor::add];
 
 #[pymodule(gil_used = false)]
 #[pyo3(name = "_native")]

@@ -17,7 +17,7 @@ mod texts;
 
 use std::ffi::OsString;
 use std::io::Write;
-use std::panic::catch_unwind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
@@ -35,30 +35,43 @@ pub enum Exit {
     Failed,
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        ExitCode::from(match exit {
+impl Exit {
+    /// The exit code of the process.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
             Exit::Clean => 0,
             Exit::Findings => 1,
             Exit::Failed => 2,
-        })
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        ExitCode::from(exit.code())
     }
 }
 
 /// Runs the command line of this process.
 #[must_use]
 pub fn main() -> ExitCode {
+    answer(std::env::args_os()).into()
+}
+
+/// Runs one command line to its end: what goes wrong is printed, once.
+#[must_use]
+pub fn answer(argv: impl IntoIterator<Item = OsString>) -> Exit {
     // A failure of ours outside the rules, each of which has a wall of its own: it must not look like a result.
-    let ended = catch_unwind(|| run(std::env::args_os())).unwrap_or_else(|_| {
+    let ended = catch_unwind(AssertUnwindSafe(|| run(argv))).unwrap_or_else(|_| {
         Err(Error::new("raceproof itself has failed")
             .help("please report it, with the lines above, the files and the command line"))
     });
-    let exit = ended.unwrap_or_else(|error| {
+    ended.unwrap_or_else(|error| {
         // Nobody is left to tell if stderr is closed.
         let _ = writeln!(std::io::stderr(), "{error}");
         Exit::Failed
-    });
-    exit.into()
+    })
 }
 
 /// Runs one command line, its first word being the name of the program.

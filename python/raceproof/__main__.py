@@ -1,0 +1,17 @@
+"""`python -m raceproof` and the script `raceproof`: the command line of the native module."""
+
+import signal
+import sys
+
+from raceproof import _native
+
+
+def main() -> int:
+    """Runs the command line of this process; returns its exit code."""
+    # The commands run detached, where a KeyboardInterrupt could not reach them.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return _native.run_command(["raceproof", *sys.argv[1:]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
