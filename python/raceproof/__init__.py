@@ -10,8 +10,11 @@ from raceproof._native import (
     set_sharing,
     share,
 )
+from raceproof.monitor import HealthMonitor, IncidentManager
 
 __all__ = [
+    "HealthMonitor",
+    "IncidentManager",
     "RaceproofError",
     "WaitTimeout",
     "is_shared",

@@ -44,6 +44,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     add_class::<parts::MonitorCorrelator>(module)?;
     add_class::<parts::MonitorSettings>(module)?;
     add_class::<page::MonitorPage>(module)?;
+    module.add_function(wrap_pyfunction!(parts::monitor_default_store, module)?)?;
     module.add_function(wrap_pyfunction!(parts::monitor_usage, module)?)?;
     module.add_function(wrap_pyfunction!(parts::monitor_openmetrics, module)?)
 }

@@ -1,16 +1,18 @@
 //! The parts in memory: numbers over time, figures, correlation, settings; and the text for Prometheus.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use monitor::correlate::{Alert, Correlator};
 use monitor::figures::{Figures, Summary};
 use monitor::health::{self, Registry};
 use monitor::openmetrics::{self, Family, Kind};
 use monitor::settings::{SETTINGS, Settings};
+use monitor::store::default_path;
 use monitor::trend::{self, Rule};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
-use std::sync::Arc;
 
 use super::{now_s, raised, severity};
 
@@ -193,4 +195,10 @@ pub fn monitor_openmetrics(py: Python<'_>, families: Vec<(String, String, bool, 
     };
     let families = families.into_iter().map(family).collect();
     openmetrics::render(families).map_err(|error| raised(py, &error))
+}
+
+/// The file that the store is in if nobody says another.
+#[pyfunction]
+pub fn monitor_default_store() -> PathBuf {
+    default_path(|name| std::env::var_os(name))
 }

@@ -8,7 +8,8 @@ mod audit;
 mod incidents;
 mod samples;
 
-use std::path::Path;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::Connection;
@@ -42,6 +43,25 @@ const MIGRATIONS: &[&str] = &["
     CREATE INDEX sample_by_series ON sample (process, name, at);
     CREATE INDEX sample_by_age ON sample (at);
 "];
+
+/// The file that a store is in if nobody says another: `$RACEPROOF_STORE`, or a file in the folder that the system has
+/// for the state of this user's programs. `variable` reads the environment.
+#[must_use]
+pub fn default_path(variable: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    let set = |name: &str| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    if let Some(file) = set("RACEPROOF_STORE") {
+        return file;
+    }
+    let home = || set("HOME").or_else(|| set("USERPROFILE")).unwrap_or_else(std::env::temp_dir);
+    let folder = if cfg!(windows) {
+        set("LOCALAPPDATA").unwrap_or_else(|| home().join("AppData/Local"))
+    } else if cfg!(target_os = "macos") {
+        home().join("Library/Application Support")
+    } else {
+        set("XDG_STATE_HOME").unwrap_or_else(|| home().join(".local/state"))
+    };
+    folder.join("raceproof").join("monitor.db")
+}
 
 /// An open store.
 #[derive(Debug)]
@@ -156,6 +176,20 @@ mod tests {
         std::fs::write(&foreign, "this is no database, and long enough to be taken for a header of one".repeat(20))
             .unwrap();
         assert!(matches!(Store::open(&foreign), Err(Error::Storage(_))));
+    }
+
+    #[test]
+    fn the_environment_chooses_the_file() {
+        let of = |pairs: &'static [(&str, &str)]| {
+            default_path(move |name| pairs.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+        };
+        assert_eq!(of(&[("RACEPROOF_STORE", "/x/y.db"), ("HOME", "/home/ann")]), PathBuf::from("/x/y.db"));
+        if cfg!(target_os = "linux") {
+            let expected = PathBuf::from("/home/ann/.local/state/raceproof/monitor.db");
+            assert_eq!(of(&[("HOME", "/home/ann"), ("XDG_STATE_HOME", "")]), expected);
+            let expected = PathBuf::from("/state/raceproof/monitor.db");
+            assert_eq!(of(&[("HOME", "/home/ann"), ("XDG_STATE_HOME", "/state")]), expected);
+        }
     }
 
     #[test]
