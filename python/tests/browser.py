@@ -20,7 +20,7 @@ def find_browser():
 
 
 class Browser:
-    """One page of a browser. `requests` are the addresses it asked for, `complaints` what its console said of errors."""
+    """One page of a browser: `requests` are what it asked for, `complaints` the errors that its console showed."""
 
     def __init__(self, program, width=1280, height=900, dark=False):
         self._folder = tempfile.mkdtemp(prefix="raceproof-browser-")

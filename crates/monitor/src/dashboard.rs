@@ -81,6 +81,7 @@ pub struct Here {
 pub struct Dashboard {
     address: SocketAddr,
     token: String,
+    descriptor: i32,
     running: Mutex<Option<(oneshot::Sender<()>, JoinHandle<()>)>>,
 }
 
@@ -101,6 +102,10 @@ impl Dashboard {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
+        #[cfg(unix)]
+        let descriptor = std::os::fd::AsRawFd::as_raw_fd(&listener);
+        #[cfg(not(unix))]
+        let descriptor = -1;
         let token = token()?;
         let site = Arc::new(Site { address, token: token.clone(), source });
         let (stop, stopped) = oneshot::channel();
@@ -117,7 +122,7 @@ impl Dashboard {
         };
         let thread = std::thread::Builder::new().name("raceproof-page".to_owned()).spawn(run).map_err(failed)?;
         told.recv().unwrap_or(Ok(())).map_err(failed)?;
-        Ok(Self { address, token, running: Mutex::new(Some((stop, thread))) })
+        Ok(Self { address, token, descriptor, running: Mutex::new(Some((stop, thread))) })
     }
 
     /// The address to open, with the token.
@@ -130,6 +135,12 @@ impl Dashboard {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()
+    }
+
+    /// The file descriptor that listens, for the child of a fork to close; -1 where there are none.
+    #[must_use]
+    pub fn descriptor(&self) -> i32 {
+        self.descriptor
     }
 
     /// What `Authorization: Bearer` has to name.

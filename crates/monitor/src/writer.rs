@@ -11,7 +11,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::error::Error;
 use crate::store::Store;
@@ -40,12 +40,18 @@ struct Queue {
     jobs: VecDeque<(Access, Job)>,
     is_closed: bool,
     thread: Option<JoinHandle<()>>,
+    /// How many want the thread to rest.
+    n_pauses: usize,
+    /// The thread rests, and has closed the file.
+    rests: bool,
 }
 
 struct Shared {
     queue: Mutex<Queue>,
+    /// For the thread: there are jobs, or it should rest, go on or end.
     has_jobs: Condvar,
     has_room: Condvar,
+    has_rest: Condvar,
 }
 
 /// A handle on the store of one file. The thread starts with the first job.
@@ -58,7 +64,12 @@ impl Writer {
     /// Of the store in this file; it is opened with the first job.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        let shared = Shared { queue: Mutex::default(), has_jobs: Condvar::new(), has_room: Condvar::new() };
+        let shared = Shared {
+            queue: Mutex::default(),
+            has_jobs: Condvar::new(),
+            has_room: Condvar::new(),
+            has_rest: Condvar::new(),
+        };
         Self { path, shared: Arc::new(shared) }
     }
 
@@ -135,6 +146,23 @@ impl Writer {
         receiver.recv_timeout(rest).unwrap_or(Err(Error::Timeout))
     }
 
+    /// Closes the file after the jobs that are being done, until [`Self::resume`]; other jobs wait meanwhile. A process
+    /// that forks calls this before: what SQLite knows of an open file must not come into the child.
+    pub fn pause(&self) {
+        let mut queue = self.shared.queue.lock();
+        queue.n_pauses += 1;
+        self.shared.has_jobs.notify_all();
+        while queue.thread.is_some() && !queue.rests {
+            self.shared.has_rest.wait(&mut queue);
+        }
+    }
+
+    /// Ends a [`Self::pause`].
+    pub fn resume(&self) {
+        self.shared.queue.lock().n_pauses -= 1;
+        self.shared.has_jobs.notify_all();
+    }
+
     /// Does what waits, closes the file and ends the thread. Later jobs are refused.
     pub fn close(&self) {
         let thread = {
@@ -169,18 +197,7 @@ impl std::fmt::Debug for Writer {
 
 fn work(path: &std::path::Path, shared: &Shared) {
     let mut store: Option<Store> = None;
-    loop {
-        let batch: Vec<(Access, Job)> = {
-            let mut queue = shared.queue.lock();
-            while queue.jobs.is_empty() {
-                if queue.is_closed {
-                    return;
-                }
-                shared.has_jobs.wait(&mut queue);
-            }
-            let n = queue.jobs.len().min(BATCH_MAX);
-            queue.jobs.drain(..n).collect()
-        };
+    while let Some(batch) = next_batch(shared, &mut store) {
         shared.has_room.notify_all();
         // A store that could not be opened is tried again with the next batch: the disk may have room by then.
         let opened = match store.take() {
@@ -194,6 +211,29 @@ fn work(path: &std::path::Path, shared: &Shared) {
             }
             Err(cause) => refuse(batch, &cause),
         }
+    }
+}
+
+/// Waits for jobs; `None` is the end. Without a store while it rests.
+fn next_batch(shared: &Shared, store: &mut Option<Store>) -> Option<Vec<(Access, Job)>> {
+    let mut queue = shared.queue.lock();
+    loop {
+        if queue.n_pauses > 0 {
+            if store.is_some() {
+                let open = store.take();
+                MutexGuard::unlocked(&mut queue, || drop(open));
+                continue;
+            }
+            queue.rests = true;
+            shared.has_rest.notify_all();
+        } else if !queue.jobs.is_empty() {
+            let n = queue.jobs.len().min(BATCH_MAX);
+            return Some(queue.jobs.drain(..n).collect());
+        } else if queue.is_closed {
+            return None;
+        }
+        shared.has_jobs.wait(&mut queue);
+        queue.rests = false;
     }
 }
 
@@ -288,6 +328,38 @@ mod tests {
         writer.close();
         assert_eq!(done.load(Ordering::Relaxed), QUEUE_MAX);
         assert_eq!(writer.call(Access::Writes, SOON, |_| Ok(())), Err(Error::Closed));
+    }
+
+    #[test]
+    fn while_it_rests_the_file_is_closed_and_jobs_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("monitor.db");
+        let writer = Writer::new(path.clone());
+        writer.pause();
+        writer.resume();
+        writer.call(Access::Writes, SOON, |store| store.append(record(1), 1.0)).unwrap();
+        // The last connection that closes takes the files of the log along.
+        let log = folder.path().join("monitor.db-wal");
+        assert!(log.exists());
+        writer.pause();
+        assert!(!log.exists());
+        std::thread::scope(|scope| {
+            let job = scope.spawn(|| writer.call(Access::Writes, SOON, |store| store.append(record(2), 2.0)));
+            while writer.n_waiting() == 0 {
+                std::thread::yield_now();
+            }
+            assert!(!log.exists());
+            writer.resume();
+            assert_eq!(job.join().unwrap().unwrap().seq, 2);
+        });
+        writer.pause();
+        let ended = std::thread::scope(|scope| {
+            let close = scope.spawn(|| writer.close());
+            std::thread::sleep(Duration::from_millis(20));
+            writer.resume();
+            close.join()
+        });
+        assert!(ended.is_ok());
     }
 
     #[test]

@@ -43,7 +43,7 @@ def context(incident) -> str:
 def _dumped(plain) -> str:
     try:
         return json.dumps(plain, default=_default, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
+    except Exception:  # Also what a `__str__` of the user's raises.
         return json.dumps({"repr": _repr(plain)})
 
 

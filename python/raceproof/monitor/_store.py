@@ -1,4 +1,4 @@
-"""The store of this process, and how Python waits for it: never on the event loop, and never holding the interpreter."""
+"""The store of this process, and how Python waits for it: never on an event loop, never holding the interpreter."""
 
 import asyncio
 import atexit
@@ -24,8 +24,8 @@ class _Held:
 
 
 _held = _Held()
-# What a child of a fork must neither use nor close: SQLite's locks belong to the process that opened the file.
-_abandoned = []
+# The store that rests while the process forks.
+_resting = []
 
 
 def process_name() -> str:
@@ -171,14 +171,32 @@ def close_store() -> None:
         old.close()
 
 
-def _after_fork():
+def _before_fork():
+    # What SQLite knows of a file that is open must not come into the child, so the file is closed meanwhile.
+    # The guard is held until after the fork, so that nobody opens another store meanwhile.
+    _held.guard.acquire()
+    native = _held.native
+    if native is not None:
+        native.pause()
+        _resting.append(native)
+
+
+def _after_fork_in_parent():
+    while _resting:
+        _resting.pop().resume()
+    _held.guard.release()
+
+
+def _after_fork_in_child():
     global _held
-    path, native = _held.path, _held.native
-    _abandoned.append(native)
-    _held = _Held()
+    while _resting:
+        _resting.pop().abandon()
+    path, _held = _held.path, _Held()
     _held.path = path
 
 
 atexit.register(close_store)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child
+    )

@@ -5,8 +5,8 @@ import inspect
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable, Dict, Optional, Union
 
 from raceproof import _native
 from raceproof._native import WaitTimeout
@@ -34,12 +34,13 @@ class _Job:
 class BackgroundCollector(ThreadSafeSingleton):
     """Calls functions again and again, one after another, on a daemon thread of its own.
 
-    A function that raises is an incident and is called again at its time. A function that takes longer than its interval
-    delays the others and skips its missed times. The child of a fork keeps the jobs and runs them after `start()`.
+    A function that raises is an incident and is called again at its time. A function that takes longer than its
+    interval delays the others and skips its missed times. The child of a fork keeps the jobs and runs them after
+    `start()`.
     """
 
     def __init__(self):
-        self._jobs: Dict[str, _Job] = {}
+        self._jobs: dict[str, _Job] = {}
         self._thread = None
         self._renew()
 
@@ -48,9 +49,7 @@ class BackgroundCollector(ThreadSafeSingleton):
         self._thread = None
         self._stopping = None
 
-    def add(
-        self, name: str, collect: Callable[[], object], interval: Union[float, Callable[[], float]]
-    ) -> None:
+    def add(self, name: str, collect: Callable[[], object], interval: float | Callable[[], float]) -> None:
         """Calls `collect()` every `interval` seconds (a number, or a function that says it), in the place of an earlier
         job of this name. ValueError if there are a thousand."""
         with self._changed:
@@ -94,7 +93,7 @@ class BackgroundCollector(ThreadSafeSingleton):
         return thread is not None and thread.is_alive() and not stopping.is_set()
 
     @property
-    def errors(self) -> Dict[str, int]:
+    def errors(self) -> dict[str, int]:
         """How often each job raised."""
         with self._changed:
             return {name: job.errors for name, job in self._jobs.items()}
@@ -172,12 +171,12 @@ class PerformanceFigures(ThreadSafeSingleton):
         """Measures the body of a `with`, or a function or coroutine function that it decorates; also if it raises."""
         return Measured(self._native, name)
 
-    def summary(self, name: str) -> Optional[Figures]:
+    def summary(self, name: str) -> Figures | None:
         """What is known under a name, or None."""
         row = self._native.summary(name)
         return None if row is None else Figures(*row)
 
-    def summaries(self) -> Dict[str, Figures]:
+    def summaries(self) -> dict[str, Figures]:
         """What is known under each name."""
         return {name: Figures(*row) for name, row in self._native.summaries().items()}
 

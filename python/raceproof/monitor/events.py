@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
 from raceproof import _native
 from raceproof.monitor import _plain
@@ -17,7 +17,7 @@ EVENTS_MAX = 10_000
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened: its number from 1, the time (seconds since 1970), the topic, and a copy of the payload."""
+    """Something that happened: its number from 1, when (seconds since 1970), its topic, a copy of its payload."""
 
     seq: int
     at: float
@@ -41,7 +41,7 @@ class Subscription:
         """How many events this subscriber missed, since it was further behind than the stream holds."""
         return self._native.lost
 
-    def get(self, timeout: Optional[float] = None) -> Optional[Event]:
+    def get(self, timeout: float | None = None) -> Event | None:
         """The next event; None after `timeout` seconds. Blocks this thread. StopIteration at the end of the stream."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while True:
@@ -110,7 +110,7 @@ class EventStream(ThreadSafeSingleton):
     def __init__(self, limit: int = EVENTS_MAX):
         self._native = _native.MonitorStream(limit)
 
-    def publish(self, topic: str, payload: Any = None) -> Optional[int]:
+    def publish(self, topic: str, payload: Any = None) -> int | None:
         """Adds an event, and returns its number; None if the stream is closed."""
         return self._native.publish(topic, _plain.any_text(payload))
 

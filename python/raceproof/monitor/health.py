@@ -7,7 +7,8 @@ import os
 import threading
 import time
 import weakref
-from typing import Any, Callable, Dict, Iterable, List, Mapping, Optional, Tuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from raceproof import _native
 from raceproof.monitor import _store, watch
@@ -77,23 +78,25 @@ class HealthMonitor(ThreadSafeSingleton):
     """
 
     def __init__(self):
-        self._metrics: Dict[str, Any] = {}
-        self._numbers: Dict[str, Tuple[Callable[[], float], bool, str]] = {}
-        self._sources: Tuple[Source, ...] = ()
-        self._loops: Tuple[_Loop, ...] = ()
+        self._metrics: dict[str, Any] = {}
+        self._numbers: dict[str, tuple[Callable[[], float], bool, str]] = {}
+        self._sources: tuple[Source, ...] = ()
+        self._loops: tuple[_Loop, ...] = ()
         self._renew()
 
     def _renew(self):
         self._guard = threading.Lock()
         self._registry = _native.MonitorRegistry(POINTS_MAX)
+        for page in getattr(self, "_pages", ()):
+            page._abandon()
         self._pages: tuple = ()
         self._loops = ()
         self._stored = self._counted = 0.0
         self._count_every = 0.0
-        self._long_held: Dict[str, bool] = {}
-        self._full_since: Dict[str, float] = {}
-        self._suspected: Dict[str, float] = {}
-        self._lagging: Dict[str, bool] = {}
+        self._long_held: dict[str, bool] = {}
+        self._full_since: dict[str, float] = {}
+        self._suspected: dict[str, float] = {}
+        self._lagging: dict[str, bool] = {}
 
     async def update_metric(self, name: str, value: Any) -> None:
         """Sets a metric. The value may be anything; numbers are also sampled over time."""
@@ -103,7 +106,7 @@ class HealthMonitor(ThreadSafeSingleton):
         """The value that was set last, or None."""
         return self._metrics.get(name)
 
-    async def get_all_metrics(self) -> Dict[str, Any]:
+    async def get_all_metrics(self) -> dict[str, Any]:
         """All metrics that were set, as they were together at one moment: a copy of the caller's own."""
         return dict(self._metrics)
 
@@ -111,10 +114,8 @@ class HealthMonitor(ThreadSafeSingleton):
         """As `update_metric`, for threads."""
         self._metrics[name] = value
 
-    def register(
-        self, name: str, read: Callable[[], float], *, counter: bool = False, help: str = ""
-    ) -> None:
-        """Reads a number by calling `read()` at each sample and for `openmetrics`: a gauge, or a counter that only grows.
+    def register(self, name: str, read: Callable[[], float], *, counter: bool = False, help: str = "") -> None:
+        """Reads a number by calling `read()` at each sample and for `openmetrics`: a gauge, or a counter that grows.
 
         `name` is made of letters, digits and `_` (ValueError). One that raises is left out that time.
         """
@@ -127,7 +128,7 @@ class HealthMonitor(ThreadSafeSingleton):
         with self._guard:
             self._sources = (*self._sources, source)
 
-    def watch_loop(self, loop: Optional[asyncio.AbstractEventLoop] = None, name: str = "") -> None:
+    def watch_loop(self, loop: asyncio.AbstractEventLoop | None = None, name: str = "") -> None:
         """Measures how late an event loop answers, and makes incidents of exceptions that nobody awaits there.
 
         Without `loop` it is the one that runs. The loop is not kept alive, and is forgotten when it is closed.
@@ -140,7 +141,7 @@ class HealthMonitor(ThreadSafeSingleton):
             self._loops = (*self._loops, watched)
         watch.watch_loop_exceptions(loop)
 
-    def start(self, interval: Optional[float] = None) -> None:
+    def start(self, interval: float | None = None) -> None:
         """Collects every `interval` seconds (the setting `interval_s`) on the thread of the BackgroundCollector, and
         makes incidents of what it sees and of exceptions that end threads. An event loop that runs here is watched."""
         if interval is not None:
@@ -159,7 +160,7 @@ class HealthMonitor(ThreadSafeSingleton):
         BackgroundCollector.instance().remove(_JOB)
         watch.unwatch_exceptions()
 
-    def sample(self) -> Dict[str, float]:
+    def sample(self) -> dict[str, float]:
         """Takes one sample now, in this thread, and returns it. Blocks for the store where one is written."""
         settings = Configuration.instance().snapshot()
         sources = self._read_sources()
@@ -178,11 +179,11 @@ class HealthMonitor(ThreadSafeSingleton):
         self._show(sample, sources, settings)
         return sample
 
-    def collected(self) -> Dict[str, float]:
+    def collected(self) -> dict[str, float]:
         """The latest number of each metric that was sampled."""
         return self._registry.latest()
 
-    def history(self, name: str) -> List[Tuple[float, float]]:
+    def history(self, name: str) -> list[tuple[float, float]]:
         """The samples of a metric (seconds since 1970, value), the oldest first; at most an hour of one a second."""
         return self._registry.series(name)
 
@@ -217,7 +218,7 @@ class HealthMonitor(ThreadSafeSingleton):
         return page
 
     def _read_sources(self):
-        read: Dict[str, list] = {"lock": [], "pool": []}
+        read: dict[str, list] = {"lock": [], "pool": []}
         for source in self._sources:
             try:
                 rows = [dict(row) for row in source.read()]
@@ -362,6 +363,11 @@ class Page:
         with self._monitor._guard:
             self._monitor._pages = tuple(page for page in self._monitor._pages if page is not self)
         self._native.stop()
+
+    def _abandon(self):
+        listening = self._native.abandon()
+        if listening >= 0:
+            os.close(listening)
 
     def __enter__(self):
         return self

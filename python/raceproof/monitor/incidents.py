@@ -2,8 +2,9 @@
 
 import json
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Dict, List, Mapping, Optional, Union
+from typing import Any
 
 from raceproof import _native
 from raceproof.monitor import _plain, _store
@@ -35,7 +36,7 @@ class Incident:
     first_seen: float
     last_seen: float
     fingerprint: str
-    context: Dict[str, Any]
+    context: dict[str, Any]
     process: str
 
     def __hash__(self):
@@ -51,7 +52,7 @@ class AuditEntry:
     actor: str
     action: str
     subject: str
-    details: Dict[str, Any]
+    details: dict[str, Any]
 
     def __hash__(self):
         return hash(self.seq)
@@ -77,7 +78,7 @@ def _key(id_) -> str:
         return str(uuid.uuid5(_NAMES, f"{type(id_).__name__}:{id_}"))
 
 
-def _timeout(given: Optional[float]) -> float:
+def _timeout(given: float | None) -> float:
     return Configuration.instance().get("timeout_s") if given is None else float(given)
 
 
@@ -108,7 +109,7 @@ class IncidentManager(ThreadSafeSingleton):
         # Written on the thread of the store only, in the order of its commits.
         self._objects = {}
 
-    async def add_incident(self, incident: Any, *, timeout: Optional[float] = None) -> None:
+    async def add_incident(self, incident: Any, *, timeout: float | None = None) -> None:
         """Keeps an incident, in the place of one with the same id. On the disk when it returns."""
         arguments, apply = self._put(incident)
         await _store.ask("put", *arguments, timeout=_timeout(timeout), apply=apply)
@@ -129,15 +130,15 @@ class IncidentManager(ThreadSafeSingleton):
         context = _plain.text(incident.context) if isinstance(incident, Incident) else _plain.context(incident)
         return (key, kind, title, severity, context, _store.process_name()), apply
 
-    async def get_incident(self, id: Union[uuid.UUID, str], *, timeout: Optional[float] = None) -> Any:
+    async def get_incident(self, id: uuid.UUID | str, *, timeout: float | None = None) -> Any:
         """The incident with this id, or None."""
         return await _store.ask("get", _key(id), timeout=_timeout(timeout), apply=self._own)
 
-    async def get_all_incidents(self, *, timeout: Optional[float] = None) -> List[Any]:
+    async def get_all_incidents(self, *, timeout: float | None = None) -> list[Any]:
         """All incidents that are kept, in the order of their first report; a list of the caller's own."""
         return await _store.ask("incidents", INCIDENTS_MAX, timeout=_timeout(timeout), apply=self._own_all)
 
-    async def remove_incident(self, id: Union[uuid.UUID, str], *, timeout: Optional[float] = None) -> bool:
+    async def remove_incident(self, id: uuid.UUID | str, *, timeout: float | None = None) -> bool:
         """Removes an incident; False if there is none of this id."""
         key = _key(id)
 
@@ -155,9 +156,9 @@ class IncidentManager(ThreadSafeSingleton):
         *,
         kind: str = "incident",
         severity: str = "warning",
-        fingerprint: Optional[str] = None,
-        context: Optional[Mapping[str, Any]] = None,
-        timeout: Optional[float] = None,
+        fingerprint: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> Incident:
         """Reports that something went wrong, and returns its incident, on the disk.
 
@@ -173,9 +174,9 @@ class IncidentManager(ThreadSafeSingleton):
         *,
         kind: str = "incident",
         severity: str = "warning",
-        fingerprint: Optional[str] = None,
-        context: Optional[Mapping[str, Any]] = None,
-        timeout: Optional[float] = None,
+        fingerprint: str | None = None,
+        context: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> Incident:
         """As `raise_incident`, for threads: blocks this thread until the incident is on the disk."""
         arguments = _report(title, kind, severity, fingerprint, context)
@@ -187,21 +188,19 @@ class IncidentManager(ThreadSafeSingleton):
         *,
         kind: str = "incident",
         severity: str = "warning",
-        fingerprint: Optional[str] = None,
-        context: Optional[Mapping[str, Any]] = None,
+        fingerprint: str | None = None,
+        context: Mapping[str, Any] | None = None,
     ) -> None:
         """As `raise_incident`, without waiting: for callbacks of an event loop. A failure is printed to stderr."""
         arguments = _report(title, kind, severity, fingerprint, context)
         _store.ask_soon("report", *arguments, timeout=_timeout(None), apply=_raised)
 
-    async def acknowledge(
-        self, id: Union[uuid.UUID, str], actor: str = "", *, timeout: Optional[float] = None
-    ) -> bool:
+    async def acknowledge(self, id: uuid.UUID | str, actor: str = "", *, timeout: float | None = None) -> bool:
         """Says that somebody works on an incident; False if that was so. KeyError if there is none of this id,
         MonitorError if it is resolved. Written to the audit log in the same commit."""
         return await self._enter("acknowledge", "incident.acknowledged", id, actor, timeout)
 
-    async def resolve(self, id: Union[uuid.UUID, str], actor: str = "", *, timeout: Optional[float] = None) -> bool:
+    async def resolve(self, id: uuid.UUID | str, actor: str = "", *, timeout: float | None = None) -> bool:
         """Says that an incident is over; False if it was. KeyError if there is none of this id. Written to the audit
         log in the same commit."""
         return await self._enter("resolve", "incident.resolved", id, actor, timeout)
@@ -216,7 +215,7 @@ class IncidentManager(ThreadSafeSingleton):
 
         return await _store.ask(method, key, actor, timeout=_timeout(timeout), apply=apply)
 
-    async def get_record(self, id: Union[uuid.UUID, str], *, timeout: Optional[float] = None) -> Optional[Incident]:
+    async def get_record(self, id: uuid.UUID | str, *, timeout: float | None = None) -> Incident | None:
         """What the store knows of an incident (state, count, times), also of an object of the user's; or None."""
         return await _store.ask("get", _key(id), timeout=_timeout(timeout), apply=lambda row: row and _incident(row))
 
@@ -262,9 +261,9 @@ class AuditLog(ThreadSafeSingleton):
         actor: str,
         action: str,
         subject: str = "",
-        details: Optional[Mapping[str, Any]] = None,
+        details: Mapping[str, Any] | None = None,
         *,
-        timeout: Optional[float] = None,
+        timeout: float | None = None,
     ) -> AuditEntry:
         """Writes an entry down, and returns it."""
         details = _plain.text(dict(details) if details is not None else {})
@@ -276,24 +275,22 @@ class AuditLog(ThreadSafeSingleton):
         actor: str,
         action: str,
         subject: str = "",
-        details: Optional[Mapping[str, Any]] = None,
+        details: Mapping[str, Any] | None = None,
         *,
-        timeout: Optional[float] = None,
+        timeout: float | None = None,
     ) -> AuditEntry:
         """As `record`, for threads: blocks this thread until the entry is on the disk."""
         details = _plain.text(dict(details) if details is not None else {})
         arguments = str(actor), str(action), str(subject), details
         return _store.ask_now("append", *arguments, timeout=_timeout(timeout), apply=_entry)
 
-    async def entries(
-        self, after: int = 0, limit: int = 1000, *, timeout: Optional[float] = None
-    ) -> List[AuditEntry]:
+    async def entries(self, after: int = 0, limit: int = 1000, *, timeout: float | None = None) -> list[AuditEntry]:
         """Up to `limit` entries after the entry `after`, the oldest first."""
         return await _store.ask(
             "entries", after, limit, timeout=_timeout(timeout), apply=lambda rows: [_entry(row) for row in rows]
         )
 
-    async def verify(self, *, timeout: Optional[float] = None) -> Optional[int]:
+    async def verify(self, *, timeout: float | None = None) -> int | None:
         """The number of the first entry that was changed or that follows one that was taken out; None if all holds."""
         return await _store.ask("broken_entry", timeout=_timeout(timeout))
 
@@ -301,10 +298,10 @@ class AuditLog(ThreadSafeSingleton):
 class AlertCorrelator(ThreadSafeSingleton):
     """Puts alerts of one cause into one incident.
 
-    Labels say what an alert is about, such as `lock="db"`. An alert joins the group with which it shares the most labels
-    (name and value), at least one, if the latest alert of the group is at most `correlation_window_s` old; otherwise it
-    begins a group. An alert without labels is about its kind. Groups are in memory, at most 1000; their incidents are
-    in the store.
+    Labels say what an alert is about, such as `lock="db"`. An alert joins the group with which it shares the most
+    labels (name and value), at least one, if the latest alert of the group is at most `correlation_window_s` old;
+    otherwise it begins a group. An alert without labels is about its kind. Groups are in memory, at most 1000; their
+    incidents are in the store.
     """
 
     def __init__(self):
@@ -316,8 +313,8 @@ class AlertCorrelator(ThreadSafeSingleton):
         *,
         kind: str = "alert",
         severity: str = "warning",
-        labels: Optional[Mapping[str, Any]] = None,
-        timeout: Optional[float] = None,
+        labels: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
     ) -> Incident:
         """Reports an alert, and returns the incident of its group, on the disk."""
         told = {str(name): str(value) for name, value in (labels or {}).items()}

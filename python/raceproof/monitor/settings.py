@@ -1,7 +1,7 @@
 """The settings of the monitor: numbers with bounds, changed all at once."""
 
 import threading
-from typing import Callable, Dict
+from collections.abc import Callable
 
 from raceproof import _native
 from raceproof.monitor._fork import renew_after_fork
@@ -26,7 +26,7 @@ class Configuration(ThreadSafeSingleton):
         """The value of a setting; KeyError if there is none of this name."""
         return self._native.values()[1][name]
 
-    def snapshot(self) -> Dict[str, float]:
+    def snapshot(self) -> dict[str, float]:
         """All values, as they were together at one moment."""
         return self._native.values()[1]
 
@@ -42,7 +42,7 @@ class Configuration(ThreadSafeSingleton):
             watcher(self.snapshot())
         return version
 
-    def watch(self, callback: Callable[[Dict[str, float]], None]) -> Callable[[], None]:
+    def watch(self, callback: Callable[[dict[str, float]], None]) -> Callable[[], None]:
         """Calls `callback(values)` after each change, in the thread that changed; call what it returns to end that."""
         entry = _Watcher(callback)
         with self._guard:
@@ -55,7 +55,7 @@ class Configuration(ThreadSafeSingleton):
         return end
 
     @staticmethod
-    def describe() -> Dict[str, tuple]:
+    def describe() -> dict[str, tuple]:
         """For each setting: its default, least and largest value, and what it does."""
         return _native.MonitorSettings.describe()
 

@@ -12,7 +12,7 @@ use super::{now_s, raised};
 /// A server on 127.0.0.1 that shows a store, and this process if it has a name.
 #[pyclass(frozen, module = "raceproof._native")]
 pub struct MonitorPage {
-    dashboard: Dashboard,
+    dashboard: Arc<Dashboard>,
     live: Arc<Live>,
 }
 
@@ -35,7 +35,7 @@ impl MonitorPage {
         });
         let source = Source { writer: Arc::clone(&store.writer), here };
         let dashboard = py.detach(|| Dashboard::start(port, source)).map_err(|error| raised(py, &error))?;
-        Ok(Self { dashboard, live })
+        Ok(Self { dashboard: Arc::new(dashboard), live })
     }
 
     /// The address to open, with the token.
@@ -59,6 +59,13 @@ impl MonitorPage {
     /// Replaces what is shown of this process: the text of a JSON object, and metrics.
     fn show(&self, live: String, openmetrics: String) {
         self.live.show(now_s(), live, openmetrics);
+    }
+
+    /// In the child of a fork: leaves everything as it is for good, and says which file descriptor listens. The caller
+    /// closes it here, where nobody serves it.
+    fn abandon(&self) -> i32 {
+        std::mem::forget(Arc::clone(&self.dashboard));
+        self.dashboard.descriptor()
     }
 
     /// Ends the server.

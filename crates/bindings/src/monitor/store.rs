@@ -280,6 +280,21 @@ impl MonitorStore {
         self.ask(py, Access::Writes, Answer { done, timeout_s: timeout }, run)
     }
 
+    /// Closes the file until `resume`, so that the process can fork.
+    fn pause(&self, py: Python<'_>) {
+        py.detach(|| self.writer.pause());
+    }
+
+    /// Ends a `pause`.
+    fn resume(&self) {
+        self.writer.resume();
+    }
+
+    /// In the child of a fork: leaves everything as it is for good, since the thread of the parent is not here.
+    fn abandon(&self) {
+        std::mem::forget(Arc::clone(&self.writer));
+    }
+
     /// Does what waits and closes the file. Later calls raise MonitorError.
     fn close(&self, py: Python<'_>) {
         py.detach(|| self.writer.close());
