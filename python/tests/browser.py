@@ -5,12 +5,21 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 PATIENCE = 60.0
+# The browser reads from descriptor 3 and writes to 4.
+START = """
+import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for end, place in zip(ends, (3, 4)):
+    os.dup2(end, place)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 
 
 def find_browser():
@@ -36,10 +45,8 @@ class Browser:
             "--remote-debugging-pipe",
             f"--user-data-dir={self._folder}",
         ]
-        # The browser reads from descriptor 3 and writes to 4.
-        line = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
         self._process = subprocess.Popen(
-            ["sh", "-c", line, program, *options, "about:blank"],
+            [sys.executable, "-c", START, str(to_browser), str(from_browser), program, *options, "about:blank"],
             pass_fds=(to_browser, from_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
