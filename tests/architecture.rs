@@ -28,6 +28,7 @@ const STAGES: &[&str] = &[
     "fix",
     "rules",
     "suppress",
+    "places",
 ];
 
 /// Which of our crates a crate may use.

@@ -9,9 +9,10 @@ from raceproof._native import MonitorError, StoreBusy
 from raceproof.monitor._store import close_store, store_path, use_store
 from raceproof.monitor.collector import BackgroundCollector, Figures, PerformanceFigures
 from raceproof.monitor.events import Event, EventStream, Subscription
-from raceproof.monitor.health import HealthMonitor, Page, Source
+from raceproof.monitor.health import HealthMonitor, Page
 from raceproof.monitor.incidents import AlertCorrelator, AuditEntry, AuditLog, Incident, IncidentManager
 from raceproof.monitor.settings import Configuration
+from raceproof.monitor.sources import Source
 from raceproof.monitor.watch import (
     report_leak,
     report_lock_inversion,

@@ -15,7 +15,9 @@ from raceproof.monitor import _store, watch
 from raceproof.monitor._fork import renew_after_fork
 from raceproof.monitor._singleton import ThreadSafeSingleton
 from raceproof.monitor.collector import BackgroundCollector, PerformanceFigures
+from raceproof.monitor.lock_reports import LockReports
 from raceproof.monitor.settings import Configuration
+from raceproof.monitor.sources import Source
 
 # Points that are kept in memory for each metric: an hour at one a second.
 POINTS_MAX = 3_600
@@ -25,18 +27,6 @@ SHOWN_MAX = 200
 COUNTING_SHARE = 0.01
 
 _JOB = "raceproof.health"
-
-
-class Source:
-    """Where a part of the program tells its state from: `read()` returns a list of mappings, one for each object.
-
-    Of a lock: `name`, `holder` (text or None), `waiters` (int), `held_s`, `wait_p50_s`, `wait_p99_s`, `hold_p50_s`,
-    `hold_p99_s`. Of a pool: `name`, `queued`, `limit`, `workers`, `active`. What is missing is not shown.
-    """
-
-    def __init__(self, kind: str, read: Callable[[], Iterable[Mapping[str, Any]]]):
-        self.kind = kind
-        self.read = read
 
 
 class _Loop:
@@ -82,6 +72,7 @@ class HealthMonitor(ThreadSafeSingleton):
         self._numbers: dict[str, tuple[Callable[[], float], bool, str]] = {}
         self._sources: tuple[Source, ...] = ()
         self._loops: tuple[_Loop, ...] = ()
+        self._locks = LockReports()
         self._renew()
 
     def _renew(self):
@@ -94,6 +85,7 @@ class HealthMonitor(ThreadSafeSingleton):
         self._stored = self._counted = 0.0
         self._count_every = 0.0
         self._long_held: dict[str, bool] = {}
+        self._longest: dict[str, float] = {}
         self._full_since: dict[str, float] = {}
         self._suspected: dict[str, float] = {}
         self._lagging: dict[str, bool] = {}
@@ -128,6 +120,35 @@ class HealthMonitor(ThreadSafeSingleton):
         with self._guard:
             self._sources = (*self._sources, source)
 
+    def watch_pool(self, pool: Any) -> None:
+        """Shows a `raceproof.Pool`, samples its queue, and makes an incident when it has no room. Does not keep it."""
+        held = weakref.ref(pool)
+
+        def read():
+            alive = held()
+            if alive is None:
+                return []
+            limits = {"limit": alive.max_queue, "workers": alive.max_workers}
+            return [{"name": alive.name, "queued": alive.queued, "active": alive.running, **limits}]
+
+        self.add_source(Source("pool", read))
+
+    def watch_lock(self, lock: Any) -> None:
+        """Shows who holds a `raceproof.Lock`, `RLock` or `RWLock`, for how long, and how many wait; a long hold is an
+        incident while it lasts. Does not keep it. (Waits and holds of all locks are sampled without this.)"""
+        held = weakref.ref(lock)
+
+        def read():
+            alive = held()
+            if alive is None:
+                return []
+            holder = alive.holder
+            named = None if holder is None else holder[1] or f"thread {holder[0]}"
+            name = alive.name or type(alive).__name__
+            return [{"name": name, "holder": named, "held_s": alive.held_for or 0.0, "waiters": alive.waiters}]
+
+        self.add_source(Source("lock", read))
+
     def watch_loop(self, loop: asyncio.AbstractEventLoop | None = None, name: str = "") -> None:
         """Measures how late an event loop answers, and makes incidents of exceptions that nobody awaits there.
 
@@ -141,12 +162,18 @@ class HealthMonitor(ThreadSafeSingleton):
             self._loops = (*self._loops, watched)
         watch.watch_loop_exceptions(loop)
 
-    def start(self, interval: float | None = None) -> None:
+    def start(self, interval: float | None = None, *, locks: bool = True) -> None:
         """Collects every `interval` seconds (the setting `interval_s`) on the thread of the BackgroundCollector, and
-        makes incidents of what it sees and of exceptions that end threads. An event loop that runs here is watched."""
+        makes incidents of what it sees and of exceptions that are lost. An event loop that runs here is watched.
+
+        With `locks` it switches on the timing of locks and the lock-order watch, which cost something at each
+        acquisition; `stop()` switches off what was off before.
+        """
         if interval is not None:
             Configuration.instance().update(interval_s=interval)
         watch.watch_exceptions()
+        if locks:
+            self._locks.switch_on()
         try:
             self.watch_loop()
         except RuntimeError:
@@ -159,6 +186,7 @@ class HealthMonitor(ThreadSafeSingleton):
         """Collects no more. Other jobs of the BackgroundCollector go on; what was collected stays."""
         BackgroundCollector.instance().remove(_JOB)
         watch.unwatch_exceptions()
+        self._locks.switch_off()
 
     def sample(self) -> dict[str, float]:
         """Takes one sample now, in this thread, and returns it. Blocks for the store where one is written."""
@@ -219,7 +247,7 @@ class HealthMonitor(ThreadSafeSingleton):
 
     def _read_sources(self):
         read: dict[str, list] = {"lock": [], "pool": []}
-        for source in self._sources:
+        for source in (self._locks.source, *self._sources):
             try:
                 rows = [dict(row) for row in source.read()]
             except Exception as error:
@@ -253,13 +281,22 @@ class HealthMonitor(ThreadSafeSingleton):
         return {"raceproof_loop_lag_seconds": max(lags)} if lags else {}
 
     def _lock_numbers(self, locks, settings):
+        self._locks.raise_inversions()
         for lock in locks:
             name, held = str(lock.get("name")), float(lock.get("held_s") or 0.0)
             is_long = held > settings["long_hold_s"]
             if is_long and not self._long_held.get(name):
                 watch.report_long_hold(name, held, str(lock.get("holder")))
-            self._long_held[name] = is_long
-        _forget(self._long_held, {str(lock.get("name")) for lock in locks})
+            if "held_s" in lock:
+                self._long_held[name] = is_long
+            # What was held for long between two samples.
+            longest = float(lock.get("hold_max_s") or 0.0)
+            if longest > max(settings["long_hold_s"], self._longest.get(name, 0.0)):
+                self._longest[name] = longest
+                watch.report_long_hold(name, longest, "a thread that has released it")
+        names = {str(lock.get("name")) for lock in locks}
+        _forget(self._long_held, names)
+        _forget(self._longest, names)
         sample = {}
         for field in ("wait_p50_s", "wait_p99_s", "hold_p50_s", "hold_p99_s"):
             values = [float(lock[field]) for lock in locks if lock.get(field) is not None]

@@ -2,6 +2,7 @@
 pools without room, memory that only grows, event loops that do not answer."""
 
 import asyncio
+import sys
 import threading
 import traceback
 import weakref
@@ -14,7 +15,6 @@ from raceproof.monitor.settings import Configuration
 LAST_WORDS = 5.0
 
 _guard = threading.Lock()
-_hooked = None
 _loops = weakref.WeakSet()
 
 
@@ -105,30 +105,62 @@ def _raise(title, report, wait):
 
 
 def watch_exceptions() -> None:
-    """Makes an incident of each exception that ends a thread; what `threading.excepthook` did before is done first."""
-    global _hooked
+    """Makes an incident of each exception that ends a thread, and of each that Python cannot raise (in `__del__`, in a
+    callback, in a call that a pool ran and whose result nobody asked for). What the hooks did before is done first."""
     with _guard:
-        if _hooked is not None and threading.excepthook is _hooked:
-            return
-        previous = threading.excepthook
-
-        def hook(args, /):
-            previous(args)
-            if args.exc_type is not SystemExit and args.exc_value is not None and hook is _hooked:
-                name = args.thread.name if args.thread is not None else "a thread"
-                report_lost_exception(args.exc_value, f"thread `{name}`")
-
-        hook.previous = previous
-        _hooked = threading.excepthook = hook
+        for hook in _HOOKS:
+            hook.set()
 
 
 def unwatch_exceptions() -> None:
-    """Ends what `watch_exceptions` began. A hook that somebody set after us stays."""
-    global _hooked
+    """Ends what `watch_exceptions` began. A hook that somebody set after us stays, and ours in it does nothing more."""
     with _guard:
-        if _hooked is not None and threading.excepthook is _hooked:
-            threading.excepthook = _hooked.previous
-        _hooked = None
+        for hook in _HOOKS:
+            hook.unset()
+
+
+class _Hook:
+    """A hook of the interpreter that is ours for a time: `module.name(args)`."""
+
+    def __init__(self, module, name, take):
+        self._module = module
+        self._name = name
+        self._take = take
+        self._ours = None
+        self._previous = None
+
+    def set(self):
+        if self._ours is not None and getattr(self._module, self._name) is self._ours:
+            return
+        self._previous = previous = getattr(self._module, self._name)
+
+        def hook(args, /):
+            previous(args)
+            if self._ours is hook and args.exc_value is not None:
+                self._take(args)
+
+        self._ours = hook
+        setattr(self._module, self._name, hook)
+
+    def unset(self):
+        if self._ours is not None and getattr(self._module, self._name) is self._ours:
+            setattr(self._module, self._name, self._previous)
+        self._ours = None
+
+
+def _thread_ended(args):
+    if args.exc_type is not SystemExit:
+        name = args.thread.name if args.thread is not None else "a thread"
+        report_lost_exception(args.exc_value, f"thread `{name}`")
+
+
+def _could_not_raise(args):
+    # It may be called in the middle of anything, so it must not wait.
+    where = args.err_msg or "an exception that could not be raised"
+    report_lost_exception(args.exc_value, str(where).removesuffix(":"), wait=False)
+
+
+_HOOKS = (_Hook(threading, "excepthook", _thread_ended), _Hook(sys, "unraisablehook", _could_not_raise))
 
 
 def watch_loop_exceptions(loop: asyncio.AbstractEventLoop) -> None:

@@ -7,6 +7,7 @@
 mod conditions;
 mod creations;
 mod declared;
+mod ensured;
 mod escapes;
 pub mod failures;
 mod finalizers;
@@ -14,6 +15,7 @@ mod flags;
 mod footprints;
 mod handouts;
 mod imports;
+mod limits;
 mod lock_order;
 mod locks;
 mod loops;

@@ -122,7 +122,7 @@ pub fn infer(project: &Project, types: &TypeMap, annotations: &Annotations, shar
 }
 
 /// How many groups there are before entry points share one; a few more come on top, one or two for each kind.
-const GROUPS_MAX: usize = 220;
+pub const GROUPS_MAX: usize = 220;
 
 fn group(found: Vec<Entry>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();

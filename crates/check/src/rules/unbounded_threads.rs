@@ -9,6 +9,7 @@ use crate::analysis::spawned::{Made, Reads, Spawned};
 use crate::analysis::turns::{counts, is_unbounded, receives};
 use crate::body::{BlockId, BlockKind, Body, Op, Val};
 use crate::contexts::EntryKind;
+use crate::fix;
 use crate::project::FuncId;
 use crate::types::{Std, Type};
 
@@ -49,7 +50,8 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             Finding::new(&RULE.info, analysis.span(made.func, made.call), message)
                 .within(analysis.symbol(made.func))
                 .also(each.at, "this decides how many there are")
-                .confidence(each.confidence),
+                .confidence(each.confidence)
+                .with_fix(fix::pooled(analysis, &made)),
         );
     }
 }

@@ -6,6 +6,7 @@
 
 mod annotation;
 mod builder;
+mod depth;
 mod expressions;
 pub mod outline;
 mod scope;
@@ -53,6 +54,9 @@ fn on_large_stacks<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 fn module(file: FileId, text: &str) -> Module {
     if text.len() > BYTES_MAX {
         return failed(file, format!("file is larger than {} MiB", BYTES_MAX >> 20), 0, 0);
+    }
+    if let Some(at) = depth::bracket_beyond(text, DEPTH_MAX) {
+        return failed(file, format!("nested more than {DEPTH_MAX} levels deep"), at, at + 1);
     }
     catch_unwind(AssertUnwindSafe(|| parse(file, text)))
         .unwrap_or_else(|_| failed(file, "the parser gave up on this file".to_owned(), 0, 0))
