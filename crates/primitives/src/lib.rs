@@ -12,5 +12,5 @@ pub mod flight;
 pub mod fork;
 pub mod local;
 pub mod pool;
-pub mod thread_index;
 pub mod sync;
+pub mod thread_index;
