@@ -1,10 +1,8 @@
 """What `raceproof._native` holds; python/tests/test_stubs.py compares this page with the module."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import Any, TypeVar
-from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, Self, SupportsIndex, TypeVar
 
 _T = TypeVar("_T")

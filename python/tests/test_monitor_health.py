@@ -11,6 +11,7 @@ import time
 
 import pytest
 
+import raceproof
 from raceproof import HealthMonitor, IncidentManager, WaitTimeout, monitor
 from raceproof.monitor import BackgroundCollector, Configuration, EventStream, PerformanceFigures, Source, watch
 from raceproof.monitor import health as health_module
@@ -21,14 +22,14 @@ SINGLETONS = (HealthMonitor, IncidentManager, EventStream, PerformanceFigures, B
 @pytest.fixture(autouse=True)
 def fresh():
     """Singletons and a store of its own for each test."""
-    hook = threading.excepthook
+    hooks = threading.excepthook, sys.unraisablehook
     monitor.use_store(":memory:")
     for singleton in SINGLETONS:
         singleton.reset()
     yield
     BackgroundCollector.instance().stop()
     watch.unwatch_exceptions()
-    threading.excepthook = hook
+    threading.excepthook, sys.unraisablehook = hooks
 
 
 def run(coroutine):
@@ -210,6 +211,72 @@ def test_an_exception_that_ends_a_thread_is_an_incident(capsys):
     thread.start()
     thread.join()
     assert incidents("lost-exception") == [incident]
+
+
+def test_an_exception_that_python_cannot_raise_is_an_incident():
+    """An exception of `__del__`, of a callback, or of a call of a pool that nobody asked for, is an incident."""
+    seen = []
+    sys.unraisablehook = lambda args: seen.append(args.exc_type)
+    HealthMonitor.instance().start(10)
+
+    class Odd:
+        def __del__(self):
+            raise LookupError("no such order")
+
+    Odd()
+    gc.collect()
+    (incident,) = wait_for(lambda: incidents("lost-exception"))
+    assert "lost LookupError: no such order" in incident.title
+    assert seen == [LookupError]
+    HealthMonitor.instance().stop()
+    Odd()
+    gc.collect()
+    assert incidents("lost-exception") == [incident]
+
+
+@pytest.mark.skipif(not hasattr(raceproof, "Pool"), reason="NOT CHECKED: there is no Pool here yet")
+def test_a_pool_of_ours_is_watched():
+    """A pool that is watched is sampled and not kept alive; an exception that it lost is an incident."""
+    health = HealthMonitor.instance()
+    health.start(10)
+    release = threading.Event()
+    pool = raceproof.Pool(1, max_queue=2, name="io")
+    health.watch_pool(pool)
+    waiting = [pool.submit(release.wait, 30) for _ in range(3)]
+    wait_for(lambda: health.sample()["raceproof_pool_queue"] == 2)
+    release.set()
+    lost = pool.submit(lambda: 1 / 0)
+    pool.shutdown()
+    del lost, waiting, pool
+    gc.collect()
+    (incident,) = wait_for(lambda: incidents("lost-exception"))
+    assert "ZeroDivisionError" in incident.title
+    assert "raceproof_pool_queue" not in health.sample()
+
+
+@pytest.mark.skipif(not hasattr(raceproof, "Lock"), reason="NOT CHECKED: there are no locks here yet")
+def test_locks_of_ours_tell_of_themselves():
+    """Waits and holds of all locks are sampled; an inversion and a long hold are incidents; stop() switches off."""
+    Configuration.instance().update(long_hold_s=0.05)
+    health = HealthMonitor.instance()
+    health.start(10)
+    first, second = raceproof.Lock("first"), raceproof.Lock("second")
+    health.watch_lock(first)
+    with first, second:
+        time.sleep(0.1)
+        health.sample()
+    with pytest.warns(RuntimeWarning), second, first:
+        pass
+    sample = health.sample()
+    assert sample["raceproof_lock_hold_p99_seconds"] >= 0.09
+    (inversion,) = incidents("lock-order-inversion")
+    assert inversion.title == "locks `first` and `second` are taken in both orders"
+    assert len(inversion.context["stacks"]) == 2
+    titles = {incident.title.split(" is held")[0] for incident in incidents("long-hold")}
+    assert titles == {"lock `first`", "lock `second`"}
+    assert raceproof.lock_report()["timing"]
+    health.stop()
+    assert not raceproof.lock_report()["timing"]
 
 
 def test_an_exception_that_no_task_awaits_is_an_incident():
