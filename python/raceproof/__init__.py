@@ -3,6 +3,8 @@
 Each name says in its docstring what is atomic, what blocks, and what happens on a timeout, an exception and a fork.
 """
 
+from typing import TYPE_CHECKING
+
 from raceproof import _fork as _fork
 from raceproof._native import (
     AtomicInt,
@@ -22,12 +24,10 @@ from raceproof._native import (
     set_sharing,
     share,
 )
-from raceproof.monitor import HealthMonitor, IncidentManager
-
-__all__ = [
-    "HealthMonitor",
-    "IncidentManager",
 from raceproof.pool import Future, Pool, RunningTask, ShutdownReport
+
+if TYPE_CHECKING:
+    from raceproof.monitor import HealthMonitor, IncidentManager
 
 __all__ = [
     "AtomicInt",
@@ -35,6 +35,8 @@ __all__ = [
     "ConcurrentMap",
     "CounterMap",
     "Future",
+    "HealthMonitor",
+    "IncidentManager",
     "Pool",
     "QueueFull",
     "RaceproofError",
@@ -51,3 +53,13 @@ __all__ = [
     "set_sharing",
     "share",
 ]
+
+
+def __getattr__(name):
+    # A program that does not use the monitor shall not pay for asyncio and what else it loads.
+    if name in ("HealthMonitor", "IncidentManager", "monitor"):
+        import importlib
+
+        monitor = importlib.import_module("raceproof.monitor")
+        return monitor if name == "monitor" else getattr(monitor, name)
+    raise AttributeError(f"module 'raceproof' has no attribute {name!r}")

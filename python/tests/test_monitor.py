@@ -508,6 +508,23 @@ def test_what_was_asked_for_before_the_end_is_kept(store):
     assert len(run(IncidentManager.instance().get_all_incidents())) == 200
 
 
+def test_what_a_pool_lost_until_the_end_is_kept(store):
+    """An exception that is found to be lost only at the end of the interpreter is still an incident."""
+    text = (
+        "import sys, raceproof; from raceproof import monitor; monitor.use_store(sys.argv[1]);"
+        "raceproof.HealthMonitor.instance().start(10); pool = raceproof.Pool(1); held = pool.submit(lambda: 1 / 0)"
+    )
+    done = script(text, store)
+    (incident,) = run(IncidentManager.instance().get_all_incidents())
+    assert "ZeroDivisionError" in incident.title, done.stderr
+
+
+def test_what_is_not_used_is_not_loaded():
+    """Importing `raceproof` does not load the monitor, nor asyncio."""
+    done = script("import sys, raceproof; print('asyncio' in sys.modules, 'raceproof.monitor' in sys.modules)")
+    assert done.stdout.strip() == "False False"
+
+
 def test_a_subinterpreter_refuses_the_package():
     """Subinterpreters cannot import the package: ImportError."""
     text = (

@@ -5,12 +5,12 @@
 mod command;
 mod dict;
 mod errors;
-mod monitor;
 mod flights;
 mod fork;
 mod future;
 mod list;
 mod map;
+mod monitor;
 mod pool;
 #[allow(unsafe_code, dead_code)]
 mod raw;
@@ -22,7 +22,6 @@ use pyo3::prelude::*;
 /// Adds the names of one part to the module.
 type Part = fn(&Bound<'_, PyModule>) -> PyResult<()>;
 
-const PARTS: &[Part] = &[errors::add, raw::sharing::add, command::add, monitor::add];
 #[rustfmt::skip] // one a line, for those who add to it at the same time
 const PARTS: &[Part] = &[
     errors::add,
@@ -39,6 +38,7 @@ const PARTS: &[Part] = &[
     future::add,
     pool::add,
     map::add,
+    monitor::add,
 ];
 
 #[pymodule(gil_used = false)]

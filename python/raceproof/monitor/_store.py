@@ -21,6 +21,8 @@ class _Held:
         self.guard = threading.Lock()
         self.path = None
         self.native = None
+        # The interpreter ends: from now on nobody would wait for what is written.
+        self.ends = False
 
 
 _held = _Held()
@@ -130,7 +132,10 @@ def ask_soon(method: str, *arguments, timeout: float, apply=None) -> None:
         if error is not None:
             complain(f"{method}: {error}")
 
-    getattr(store(), method)(*arguments, timeout, done)
+    if _held.ends:
+        ask_now(method, *arguments, timeout=timeout, apply=apply)
+    else:
+        getattr(store(), method)(*arguments, timeout, done)
 
 
 def complain(text: str) -> None:
@@ -171,6 +176,11 @@ def close_store() -> None:
         old.close()
 
 
+def _end():
+    _held.ends = True
+    close_store()
+
+
 def _before_fork():
     # What SQLite knows of a file that is open must not come into the child, so the file is closed meanwhile.
     # The guard is held until after the fork, so that nobody opens another store meanwhile.
@@ -195,6 +205,6 @@ def _after_fork_in_child():
     _held.path = path
 
 
-atexit.register(close_store)
+atexit.register(_end)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

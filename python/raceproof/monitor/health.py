@@ -70,6 +70,7 @@ class HealthMonitor(ThreadSafeSingleton):
     def __init__(self):
         self._metrics: dict[str, Any] = {}
         self._numbers: dict[str, tuple[Callable[[], float], bool, str]] = {}
+        self._counters: dict[str, _native.StripedCounter] = {}
         self._sources: tuple[Source, ...] = ()
         self._loops: tuple[_Loop, ...] = ()
         self._locks = LockReports()
@@ -114,6 +115,17 @@ class HealthMonitor(ThreadSafeSingleton):
         if not (name.isascii() and name.isidentifier()):
             raise ValueError(f"`{name}` is no name of a metric: letters, digits and `_`, not first a digit")
         self._numbers[name] = (read, counter, help)
+
+    def counter(self, name: str, help: str = "") -> _native.StripedCounter:
+        """A counter that threads add to without meeting (`raceproof.StripedCounter`), sampled and exported as
+        `NAME_total`. The same name gives the same counter."""
+        with self._guard:
+            made = self._counters.get(name)
+            if made is None:
+                made = _native.StripedCounter()
+                self.register(name, made.get, counter=True, help=help)
+                self._counters[name] = made
+        return made
 
     def add_source(self, source: Source) -> None:
         """Shows the locks or pools that a source tells of, and watches them."""
