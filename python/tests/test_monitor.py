@@ -28,6 +28,7 @@ from raceproof.monitor import (
     MonitorError,
     StoreBusy,
 )
+from raceproof.monitor import incidents as incidents_module
 
 SINGLETONS = (HealthMonitor, IncidentManager, AuditLog, AlertCorrelator, EventStream)
 
@@ -345,6 +346,65 @@ def test_a_kill_loses_nothing_that_was_acknowledged(store, seed):
     assert run(AuditLog.instance().verify()) is None
 
 
+REPORTER = """
+import sys
+from raceproof import IncidentManager, monitor
+monitor.use_store(sys.argv[1])
+for _ in range(40):
+    IncidentManager.instance().raise_incident_now("slow")
+"""
+
+
+def test_processes_count_on_one_incident(store):
+    """Reports of several processes at once are counted on one incident, and none is lost."""
+    processes = [subprocess.Popen([sys.executable, "-c", REPORTER, str(store)]) for _ in range(3)]
+    assert [process.wait(90) for process in processes] == [0, 0, 0]
+    (incident,) = run(IncidentManager.instance().get_all_incidents())
+    assert incident.count == 120
+    assert incident.process.startswith("-c:")
+
+
+def test_user_code_runs_under_no_lock():
+    """User code that is called for a report may use the monitor itself."""
+
+    class Nested:
+        def __str__(self):
+            return IncidentManager.instance().raise_incident_now("inner").title
+
+    context = IncidentManager.instance().raise_incident_now("outer", context={"nested": Nested()}).context
+    assert context == {"nested": "inner"}
+
+
+def test_of_old_objects_the_record_comes_back(monkeypatch):
+    """Objects beyond the limit are forgotten, the oldest first; their records are kept."""
+    monkeypatch.setattr(incidents_module, "OBJECTS_MAX", 2)
+    outages = [Outage(uuid.uuid4()) for _ in range(3)]
+
+    async def use():
+        manager = IncidentManager.instance()
+        for outage in outages:
+            await manager.add_incident(outage)
+        return [await manager.get_incident(outage.id) for outage in outages]
+
+    oldest, *others = run(use())
+    assert others == outages[1:]
+    assert (type(oldest), oldest.id, oldest.context) == (Incident, outages[0].id, {"host": "db-1"})
+
+
+def test_changes_of_an_object_are_kept_when_it_is_added_again():
+    """Changes of an added object are not written until it is added again."""
+
+    async def use():
+        manager, outage = IncidentManager.instance(), Outage(uuid.uuid4())
+        await manager.add_incident(outage)
+        outage.host = "db-9"
+        before = (await manager.get_record(outage.id)).context
+        await manager.add_incident(outage)
+        return before, (await manager.get_record(outage.id)).context
+
+    assert run(use()) == ({"host": "db-1"}, {"host": "db-9"})
+
+
 def test_what_cannot_be_json_is_kept_as_text():
     """Context that is no JSON is kept as its text, an object that cannot even be printed by the name of its class."""
 
@@ -469,6 +529,7 @@ for n in range(10):
     child = os.fork()
     if child == 0:
         assert IncidentManager.instance() is manager
+        assert monitor.EventStream.instance().subscribe(replay=9).get(0) is None
         manager.raise_incident_now(f"child {n}")
         assert not monitor.BackgroundCollector.instance().running
         assert asyncio.run(health.get_metric("set")) == 1
@@ -488,7 +549,8 @@ print(sorted(incident.title for incident in found if incident.title.startswith("
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_the_child_of_a_fork_has_a_connection_of_its_own(store):
-    """A child of a fork keeps its metrics and singletons, opens the store anew, and collects after start() only."""
+    """A child of a fork keeps metrics and singletons, opens the store anew, collects after start() only, and begins
+    with an empty stream; incidents of both are kept."""
     done = script(FORKED, store)
     assert done.stdout.strip() == str([f"child {n}" for n in range(10)]), done.stderr
     assert sql(store, "PRAGMA integrity_check") == "[('ok',)]"
@@ -523,6 +585,21 @@ def test_what_is_not_used_is_not_loaded():
     """Importing `raceproof` does not load the monitor, nor asyncio."""
     done = script("import sys, raceproof; print('asyncio' in sys.modules, 'raceproof.monitor' in sys.modules)")
     assert done.stdout.strip() == "False False"
+
+
+def test_the_store_opens_again_after_its_end(store):
+    """Calls that come when the interpreter has nearly ended open the store again."""
+    text = (
+        "import atexit, sys\n"
+        "def last():\n    manager.raise_incident_now('very late'); manager.raise_incident_soon('later still')\n"
+        "atexit.register(last)\n"
+        "from raceproof import IncidentManager, monitor\n"
+        "monitor.use_store(sys.argv[1])\nmanager = IncidentManager.instance()\n"
+    )
+    done = script(text, store)
+    assert (done.returncode, done.stderr) == (0, "")
+    titles = [incident.title for incident in run(IncidentManager.instance().get_all_incidents())]
+    assert titles == ["very late", "later still"]
 
 
 def test_a_subinterpreter_refuses_the_package():

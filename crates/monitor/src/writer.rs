@@ -274,8 +274,9 @@ mod tests {
         let path = folder.path().join("monitor.db");
         let writer = Writer::new(path.clone());
         let entry = writer.call(Access::Writes, SOON, |store| store.append(record(1), 1.0)).unwrap();
-        assert_eq!(writer.call(Access::Reads, SOON, |store| store.entries(0, 9)).unwrap(), [entry.clone()]);
-        assert_eq!(Store::open(&path).unwrap().entries(0, 9).unwrap(), [entry]);
+        let expected = std::slice::from_ref(&entry);
+        assert_eq!(writer.call(Access::Reads, SOON, |store| store.entries(0, 9)).unwrap(), expected);
+        assert_eq!(Store::open(&path).unwrap().entries(0, 9).unwrap(), expected);
     }
 
     #[test]

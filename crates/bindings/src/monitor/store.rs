@@ -51,7 +51,7 @@ struct Answer {
 
 impl MonitorStore {
     /// Asks for a job, and waits for its end unless there is somebody to tell.
-    fn ask<T: Send + 'static>(
+    fn ask<T>(
         &self,
         py: Python<'_>,
         access: Access,
@@ -59,7 +59,7 @@ impl MonitorStore {
         run: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
     ) -> PyResult<Option<Py<PyAny>>>
     where
-        for<'py> T: IntoPyObject<'py>,
+        T: for<'py> IntoPyObject<'py> + Send + 'static,
     {
         let Some(done) = answer.done else {
             let result = py.detach(|| self.writer.call(access, duration(answer.timeout_s), run));
