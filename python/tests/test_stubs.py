@@ -19,6 +19,7 @@ SILENT = set(dir(object)) | {
     "__weakref__",
     "__module__",
     "__annotations__",
+    "__slotnames__",  # what copyreg remembers
     "__static_attributes__",
     "__firstlineno__",
     "__orig_bases__",
