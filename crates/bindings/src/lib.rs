@@ -12,8 +12,9 @@ mod future;
 mod key;
 mod list;
 mod map;
-mod once;
+mod monitor;
 mod observer;
+mod once;
 mod pool;
 #[allow(unsafe_code, dead_code)]
 mod raw;
@@ -55,6 +56,7 @@ const PARTS: &[Part] = &[
     cache::add,
     state::add,
     map::add,
+    monitor::add,
 ];
 
 #[pymodule(gil_used = false)]
