@@ -17,6 +17,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 fn after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    primitives::flight::forked();
 }
 
 /// How many forks lie between the process that loaded this module and the one that calls.

@@ -26,7 +26,6 @@ const PARTS: &[Part] = &[
     errors::add,
     raw::sharing::add,
     command::add,
-    flights::add,
     raw::dict::add_type,
     raw::list::add_type,
     raw::set::add_type,
