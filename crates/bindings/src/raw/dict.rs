@@ -103,6 +103,7 @@ unsafe fn replace(
         let put = with_slot(dict, key, hash, |slot: Slot<'_>| {
             let is_expected = slot.get() == expected;
             if is_expected {
+                refcount::disown_like(expected, new);
                 refcount::incref(new);
                 slot.put(new);
             }
@@ -184,6 +185,7 @@ unsafe fn add_int(dict: *mut PyObject, key: *mut PyObject, hash: isize, n: *mut 
             if after.is_null() {
                 return Added::Failed;
             }
+            refcount::disown_like(before, after);
             refcount::incref(after);
             slot.put(after);
             Added::Done(before, after)
@@ -250,7 +252,7 @@ slot! {
     } else null_mut()
 
     fn items(this: *mut PyObject, _none: *mut PyObject) -> *mut PyObject {
-        ffi::PyDict_Items(this)
+        section::locked(this, || list_of_items(this)).into_ptr()
     } else null_mut()
 
     fn update_with(this: *mut PyObject, args: *const *mut PyObject, n: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
@@ -274,6 +276,29 @@ slot! {
         let one = if n == 1 { Held(ffi::PyLong_FromLong(1)) } else { Held::none() };
         add_to(this, *args, if n == 1 { one.0 } else { *args.add(1) })
     } else null_mut()
+}
+
+/// The pairs of a dict whose section is held, or none with an exception. `PyDict_Items` does the same in two passes, and
+/// meets tuples that have left the processor's cache in the second.
+unsafe fn list_of_items(dict: *mut PyObject) -> Held {
+    // SAFETY: the caller's promise; a new list has no items yet, and each of its places is filled once.
+    unsafe {
+        let items = Held(ffi::PyList_New(ffi::PyDict_Size(dict)));
+        let (mut at, mut place, mut key, mut value) = (0, 0, null_mut(), null_mut());
+        while !items.is_none() && ffi::PyDict_Next(dict, &mut at, &mut key, &mut value) != 0 {
+            let pair = ffi::PyTuple_New(2);
+            if pair.is_null() {
+                return Held::none();
+            }
+            refcount::incref(key);
+            refcount::incref(value);
+            ffi::PyTuple_SET_ITEM(pair, 0, key);
+            ffi::PyTuple_SET_ITEM(pair, 1, value);
+            ffi::PyList_SET_ITEM(items.0, place, pair);
+            place += 1;
+        }
+        items
+    }
 }
 
 /// `dict[key] += n` in one step, from 0 where the key is absent: the new value, or null with an exception.
