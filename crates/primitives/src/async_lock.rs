@@ -24,6 +24,12 @@ const HELD: u32 = 1;
 const QUEUE: u32 = 2;
 const GENERATION_SHIFT: u32 = 2;
 
+/// Was a lock with this word taken in this process? The word keeps fewer bits than the number has.
+#[inline(always)]
+fn is_of_now(word: u32) -> bool {
+    word >> GENERATION_SHIFT == generation() << GENERATION_SHIFT >> GENERATION_SHIFT
+}
+
 /// See the module.
 pub struct AsyncLock<W> {
     word: AtomicU32,
@@ -202,9 +208,12 @@ impl<W> AsyncLock<W> {
     /// Gives the lock back, whoever holds it.
     #[inline(always)]
     pub fn release(&self) -> Result<Next<W>, NotHeld> {
-        let seen = self.word.load(Relaxed);
+        let mut seen = self.word.load(Relaxed);
         if seen & HELD == 0 {
             return Err(NotHeld);
+        }
+        if !is_of_now(seen) {
+            seen = self.renew(seen).ok_or(NotHeld)?;
         }
         self.holder.store(0, Relaxed);
         if seen & QUEUE == 0 && self.word.compare_exchange(seen, FREE, Release, Relaxed).is_ok() {

@@ -25,6 +25,12 @@ const GENERATION_SHIFT: u32 = 3;
 
 const TURNS_BEFORE_SLEEP: u32 = 100;
 
+/// Was a lock with this word taken in this process? The word keeps fewer bits than the number has.
+#[inline(always)]
+fn is_of_now(word: u32) -> bool {
+    word >> GENERATION_SHIFT == generation() << GENERATION_SHIFT >> GENERATION_SHIFT
+}
+
 /// How an attempt to take a lock ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -160,7 +166,8 @@ impl Lock {
     /// Gives the lock back, whichever thread holds it. Says whether the holder had called [`mark`](Self::mark).
     #[inline(always)]
     pub fn release(&self) -> Result<bool, NotHeld> {
-        if self.word.word.load(Relaxed) & HELD == 0 {
+        let seen = self.word.word.load(Relaxed);
+        if seen & HELD == 0 || (!is_of_now(seen) && !self.renew(seen)) {
             return Err(NotHeld);
         }
         self.holder.store(0, Relaxed);
