@@ -116,8 +116,23 @@ impl<W> AsyncLock<W> {
     }
 
     fn is_alive(&self, seen: u32) -> bool {
-        let then = seen >> GENERATION_SHIFT;
-        then == generation() << GENERATION_SHIFT >> GENERATION_SHIFT || fork::is_alive(then, self.holder.load(Relaxed))
+        is_of_now(seen) || fork::is_alive(seen >> GENERATION_SHIFT, self.holder.load(Relaxed))
+    }
+
+    /// Writes the number of this process to a lock that was taken before a fork, and returns its word; nothing if its
+    /// holder is not there any more. While it is given back it has no holder, and would look like one left behind.
+    #[cold]
+    fn renew(&self, mut seen: u32) -> Option<u32> {
+        while self.is_alive(seen) {
+            let bits = seen & ((1 << GENERATION_SHIFT) - 1);
+            let now = generation() << GENERATION_SHIFT | bits;
+            match self.word.compare_exchange(seen, now, Relaxed, Relaxed) {
+                Ok(_) => return Some(now),
+                Err(other) => seen = other,
+            }
+        }
+        let _ = self.word.compare_exchange(seen, FREE, Acquire, Relaxed);
+        None
     }
 
     /// Takes the lock if it gets free within `n_turns` of a busy wait, unless this very thread holds it: then only a

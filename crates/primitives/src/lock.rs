@@ -101,9 +101,23 @@ impl Lock {
     }
 
     fn is_alive(&self, seen: u32) -> bool {
-        let then = seen >> GENERATION_SHIFT;
-        // The word keeps fewer bits than the number has.
-        then == generation() << GENERATION_SHIFT >> GENERATION_SHIFT || fork::is_alive(then, self.holder.load(Relaxed))
+        is_of_now(seen) || fork::is_alive(seen >> GENERATION_SHIFT, self.holder.load(Relaxed))
+    }
+
+    /// Writes the number of this process to a lock that was taken before a fork; false if its holder is not there any
+    /// more. While it is given back it has no holder, and would look like one that was left behind.
+    #[cold]
+    fn renew(&self, mut seen: u32) -> bool {
+        while self.is_alive(seen) {
+            let bits = seen & ((1 << GENERATION_SHIFT) - 1);
+            let now = generation() << GENERATION_SHIFT | bits;
+            match self.word.word.compare_exchange(seen, now, Relaxed, Relaxed) {
+                Ok(_) => return true,
+                Err(other) => seen = other,
+            }
+        }
+        self.free_if_stale(seen);
+        false
     }
 
     /// Takes the lock if it gets free within about a microsecond.
