@@ -15,7 +15,7 @@ import weakref
 
 import pytest
 
-from raceproof import DeadlockError, Lock, RLock, RWLock, RWLockSide, WaitTimeout
+from raceproof import DeadlockError, Lock, RLock, RWLock, WaitTimeout
 
 SIDES = [lambda name=None: RWLock(name).read(), lambda name=None: RWLock(name).write()]
 KINDS = pytest.mark.parametrize("make", [Lock, RLock, *SIDES], ids=["Lock", "RLock", "read", "write"])
@@ -54,9 +54,7 @@ class Holder:
 
 def run_python(text, timeout=60):
     """Runs a program of its own; returns what it printed."""
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=timeout
-    )
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=timeout)
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()
 

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use primitives::flight::{self, Circle, Flight, Who};
+use primitives::flight::{Circle, Flight, Who};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
@@ -78,20 +78,4 @@ pub fn take<'py>(owner: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> PyResult
 
 fn circle(py: Python<'_>) -> PyErr {
     errors::error(py, "ReentrantError", "the call would wait for itself: its result is needed to make its result")
-}
-
-/// Tells the flights of a fork: what other threads were making in the parent is made anew in the child.
-pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let os = module.py().import("os")?;
-    if os.hasattr("register_at_fork")? {
-        let named = PyDict::new(module.py());
-        named.set_item("after_in_child", wrap_pyfunction!(forked, module)?)?;
-        os.call_method("register_at_fork", (), Some(&named))?;
-    }
-    Ok(())
-}
-
-#[pyfunction]
-fn forked() {
-    flight::forked();
 }

@@ -3,6 +3,7 @@
 //! What is inherited (`add`, `discard`, `in`, `|`, `copy`) is as fast and as atomic as in `set`. `crate::set` has the
 //! logic of the methods that are added.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -88,6 +89,21 @@ slot! {
         if seen.is_none() { null_mut() } else { ffi::PyObject_GetIter(seen.0) }
     } else null_mut()
 
+    fn repr(this: *mut PyObject) -> *mut PyObject {
+        match ffi::Py_ReprEnter(this) {
+            0 => {
+                // Nothing of PyO3 is on the stack while the elements are shown: they may be deep.
+                let seen = Held(ffi::PySet_New(this));
+                let list = Held(if seen.is_none() { null_mut() } else { ffi::PySequence_List(seen.0) });
+                let text = Held(if list.is_none() { null_mut() } else { ffi::PyObject_Repr(list.0) });
+                ffi::Py_ReprLeave(this);
+                if text.is_none() { null_mut() } else { finish(|py| repr_of(&own(py, this), &call::borrowed(py, text.0))) }
+            }
+            1.. => finish(|py| Ok(format!("{}(...)", own(py, this).get_type().name()?).into_pyobject(py)?.into_any())),
+            _ => null_mut(),
+        }
+    } else null_mut()
+
     fn snapshot(this: *mut PyObject, _none: *mut PyObject) -> *mut PyObject {
         ffi::PySet_New(this)
     } else null_mut()
@@ -158,6 +174,16 @@ slot! {
     } else null_mut()
 }
 
+/// How a set shows itself whose elements, as a list, show themselves so.
+fn repr_of<'py>(set: &Bound<'py, PySet>, list: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let name = set.get_type().name()?;
+    let text = match list.extract::<Cow<'_, str>>()?.as_ref() {
+        "[]" => format!("{name}()"),
+        list => format!("{name}({{{}}})", &list[1..list.len() - 1]),
+    };
+    Ok(text.into_pyobject(set.py())?.into_any())
+}
+
 /// The set that a method was called on.
 unsafe fn own<'a, 'py>(py: Python<'py>, this: *mut PyObject) -> Borrowed<'a, 'py, PySet> {
     // SAFETY: CPython calls the methods of a type with instances of it only, and they live until the method returns.
@@ -170,6 +196,7 @@ pub fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let made = methods(NativeType::new::<()>(c"raceproof.ThreadSafeSet", DOC))
         .flags(ffi::Py_TPFLAGS_BASETYPE)
         .slot(ffi::Py_tp_iter, iterate as *mut c_void)
+        .slot(ffi::Py_tp_repr, repr as *mut c_void)
         .slot(ffi::Py_nb_or, or as *mut c_void)
         .slot(ffi::Py_nb_and, and as *mut c_void)
         .slot(ffi::Py_nb_subtract, subtract as *mut c_void)

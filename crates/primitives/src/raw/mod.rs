@@ -1,4 +1,4 @@
-//! The only room of this crate in which `unsafe` may stand. Each block says why it is sound.
+//! The only room of this crate in which `unsafe` may stand; each block says why it is sound.
 
 pub mod fork;
 pub mod futex;
