@@ -1,6 +1,6 @@
 //! The exceptions of the package, under one base class, and under the built-in exception where Python has one.
 
-use pyo3::exceptions::{PyException, PyTimeoutError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple, PyType};
@@ -11,6 +11,13 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let exception = py.get_type::<PyException>();
     let base = class(module, "RaceproofError", "What every exception of this package is.", &[&exception])?;
     let timeout = py.get_type::<PyTimeoutError>();
+    let runtime = py.get_type::<PyRuntimeError>();
+    class(
+        module,
+        "ReentrantError",
+        "A call that would wait for itself, directly or through others.",
+        &[&base, &runtime],
+    )?;
     class(module, "WaitTimeout", "A wait took longer than its timeout, in seconds.", &[&base, &timeout])?;
     let full = py.import("queue")?.getattr("Full")?.cast_into::<PyType>()?;
     class(module, "QueueFull", "As many tasks wait as may wait.", &[&base, &full])?;
@@ -57,4 +64,10 @@ pub fn class<'py>(
     let class = class.cast_into::<PyType>()?;
     module.add(name, &class)?;
     Ok(class)
+}
+
+/// The exception of the class `name` of this module.
+pub fn error(py: Python<'_>, name: &str, message: &str) -> PyErr {
+    let made = py.import("raceproof._native").and_then(|module| module.getattr(name)?.call1((message,)));
+    made.map_or_else(|error| error, PyErr::from_value)
 }

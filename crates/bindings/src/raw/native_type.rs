@@ -17,9 +17,9 @@ use super::refcount;
 /// that the arguments are alive and that the thread is attached.
 #[allow(unused_macros)]
 macro_rules! slot {
-    ($($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $kind:ty),* $(,)?) -> $result:ty $body:block else $failed:expr)+) => {$(
+    ($($(#[$meta:meta])* $vis:vis fn $name:ident$(<$kind_of:ident: $bound:path>)?($($arg:ident: $kind:ty),* $(,)?) -> $result:ty $body:block else $failed:expr)+) => {$(
         $(#[$meta])*
-        $vis unsafe extern "C" fn $name($($arg: $kind),*) -> $result {
+        $vis unsafe extern "C" fn $name$(<$kind_of: $bound>)?($($arg: $kind),*) -> $result {
             // SAFETY: only CPython calls this, attached and with live arguments of the type that the slot stands for.
             $crate::raw::native_type::guarded($failed, || unsafe { $body })
         }
@@ -156,14 +156,20 @@ impl NativeType {
         self
     }
 
-    /// Makes the type and adds it to the module. The type lives as long as the process, so its reference count is
-    /// switched off: making its objects in two threads at once does not meet on it.
+    /// Makes the type and adds it to the module.
     pub fn build<'py>(
-        mut self,
+        self,
         module: &Bound<'py, PyModule>,
         base: Option<&Bound<'py, PyType>>,
     ) -> PyResult<Bound<'py, PyType>> {
-        let py = module.py();
+        let made = self.make(module.py(), base)?;
+        module.add(made.name()?, &made)?;
+        Ok(made)
+    }
+
+    /// Makes the type. It lives as long as the process, so its reference count is switched off: making its objects in
+    /// two threads at once does not meet on it.
+    pub fn make<'py>(mut self, py: Python<'py>, base: Option<&Bound<'py, PyType>>) -> PyResult<Bound<'py, PyType>> {
         // SAFETY: all-zero is the end mark of these tables.
         unsafe {
             self.methods.push(std::mem::zeroed());
@@ -193,8 +199,6 @@ impl NativeType {
         };
         // SAFETY: this thread made the type, and no other has seen it yet.
         unsafe { refcount::immortalize(made.as_ptr()) };
-        let made = made.cast_into::<PyType>()?;
-        module.add(made.name()?, &made)?;
-        Ok(made)
+        Ok(made.cast_into::<PyType>()?)
     }
 }

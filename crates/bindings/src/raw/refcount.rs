@@ -67,6 +67,33 @@ pub unsafe fn load(slot: &AtomicPtr<PyObject>) -> *mut PyObject {
     }
 }
 
+/// What [`try_load`] saw in a slot.
+pub enum Loaded {
+    /// An object, with a new reference to it.
+    Object(*mut PyObject),
+    /// Nothing.
+    Empty,
+    /// The slot was changed at this moment, and a reference had to be given back: any Python code may have run.
+    Changed,
+}
+
+/// As [`load`], for callers that must know when Python code may have run meanwhile.
+///
+/// # Safety
+/// As [`load`].
+#[inline(always)]
+pub unsafe fn try_load(slot: &AtomicPtr<PyObject>) -> Loaded {
+    #[cfg(Py_GIL_DISABLED)]
+    // SAFETY: the caller's promise.
+    return unsafe { free_threaded::try_load(slot) };
+    #[cfg(not(Py_GIL_DISABLED))]
+    {
+        // SAFETY: the caller's promise.
+        let object = unsafe { load(slot) };
+        if object.is_null() { Loaded::Empty } else { Loaded::Object(object) }
+    }
+}
+
 /// Prepares an object for a slot that [`load`] reads: from now on its memory is not given back while a thread may
 /// still try to count it.
 ///
@@ -96,6 +123,12 @@ pub unsafe fn immortalize(object: *mut PyObject) {
     };
     #[cfg(not(Py_GIL_DISABLED))]
     let _ = object;
+}
+
+/// Takes a type that this module made, and that nobody else has seen yet, out of reference counting for good.
+pub fn pin_type(class: &pyo3::Bound<'_, pyo3::types::PyType>) {
+    // SAFETY: the module is being made, by this thread; types of a module live as long as the process.
+    unsafe { immortalize(class.as_ptr().cast()) };
 }
 
 /// Switches reference counting off for an object if no other thread can be counting it now; says whether it is off.
@@ -144,6 +177,7 @@ unsafe extern "C" {
 
 #[cfg(Py_GIL_DISABLED)]
 mod free_threaded {
+    use super::Loaded;
     use std::sync::atomic::AtomicPtr;
     use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 
@@ -214,18 +248,34 @@ mod free_threaded {
     #[inline(always)]
     pub unsafe fn load(slot: &AtomicPtr<PyObject>) -> *mut PyObject {
         loop {
+            // SAFETY: the caller's promise.
+            match unsafe { try_load(slot) } {
+                Loaded::Object(object) => return object,
+                Loaded::Empty => return std::ptr::null_mut(),
+                Loaded::Changed => std::hint::spin_loop(),
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub unsafe fn try_load(slot: &AtomicPtr<PyObject>) -> Loaded {
+        loop {
             let object = slot.load(Acquire);
+            if object.is_null() {
+                return Loaded::Empty;
+            }
             // SAFETY: an object that was made shareable keeps its counts readable, freed or not, as long as this
             // thread is attached; a reference that turns out to be late is given back.
             unsafe {
-                if object.is_null() || (*object).ob_ref_local.load(Relaxed) == IMMORTAL {
-                    return object;
+                if (*object).ob_ref_local.load(Relaxed) == IMMORTAL {
+                    return Loaded::Object(object);
                 }
                 if try_incref(object) {
                     if slot.load(Acquire) == object {
-                        return object;
+                        return Loaded::Object(object);
                     }
                     Py_DECREF(object);
+                    return Loaded::Changed;
                 }
             }
             std::hint::spin_loop();
