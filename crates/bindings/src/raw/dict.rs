@@ -103,7 +103,6 @@ unsafe fn replace(
         let put = with_slot(dict, key, hash, |slot: Slot<'_>| {
             let is_expected = slot.get() == expected;
             if is_expected {
-                refcount::disown_like(expected, new);
                 refcount::incref(new);
                 slot.put(new);
             }
@@ -185,7 +184,6 @@ unsafe fn add_int(dict: *mut PyObject, key: *mut PyObject, hash: isize, n: *mut 
             if after.is_null() {
                 return Added::Failed;
             }
-            refcount::disown_like(before, after);
             refcount::incref(after);
             slot.put(after);
             Added::Done(before, after)

@@ -159,7 +159,6 @@ pub fn replace_if(
     unsafe {
         let is_put = with_items(list.as_ptr(), |held| match held.place(idx) {
             Some(place) if held.get(place) == expected.as_ptr() => {
-                refcount::disown_like(expected.as_ptr(), new.as_ptr());
                 refcount::incref(new.as_ptr());
                 held.put(place, new.as_ptr());
                 true
