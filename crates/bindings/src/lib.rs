@@ -12,14 +12,18 @@ mod future;
 mod key;
 mod list;
 mod map;
+mod monitor;
+mod observer;
 mod once;
 mod pool;
 #[allow(unsafe_code, dead_code)]
 mod raw;
+mod rwlock;
 mod set;
 mod state;
 mod wait;
 mod waiting;
+mod within;
 
 use pyo3::prelude::*;
 
@@ -31,6 +35,11 @@ const PARTS: &[Part] = &[
     errors::add,
     raw::sharing::add,
     command::add,
+    observer::add,
+    within::add,
+    raw::lock::add,
+    rwlock::add,
+    raw::async_lock::add,
     raw::dict::add_type,
     raw::list::add_type,
     raw::set::add_type,
@@ -47,6 +56,7 @@ const PARTS: &[Part] = &[
     cache::add,
     state::add,
     map::add,
+    monitor::add,
 ];
 
 #[pymodule(gil_used = false)]

@@ -14,6 +14,7 @@ mod claims;
 mod contexts;
 mod fix;
 mod name;
+mod parallel;
 mod places;
 mod project;
 mod rules;
@@ -80,6 +81,7 @@ fn check_with(rules: &[&rules::Rule], files: &Files, options: &Options) -> Check
         contexts: &contexts,
         summaries: &summaries,
         runtime: options.runtime,
+        known: analysis::Known::default(),
     };
     found.extend(places::leave_best(rules::run(rules, &analysis, options)));
     if options.selects(&rules::UNKNOWN_ANNOTATION) {
@@ -95,7 +97,9 @@ fn check_with(rules: &[&rules::Rule], files: &Files, options: &Options) -> Check
         }
     }
     let left = places::join_sites(suppress::apply(files, &project.modules, options, found));
-    Checked { findings: finish(files, left), limits: analysis.limits() }
+    let checked = Checked { findings: finish(files, left), limits: analysis.limits() };
+    parallel::drop_later((project, types, contexts, summaries));
+    checked
 }
 
 fn unparsed(modules: &[body::Module]) -> Vec<Finding> {

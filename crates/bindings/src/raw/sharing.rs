@@ -13,8 +13,11 @@ use pyo3::types::PyType;
 
 static ON: AtomicBool = AtomicBool::new(true);
 
-/// Adds `share`, `is_shared` and `set_sharing`.
+/// Adds `share`, `is_shared` and `set_sharing`. `RACEPROOF_SHARING=0` in the environment switches sharing off.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    if std::env::var_os("RACEPROOF_SHARING").is_some_and(|value| value == "0") {
+        ON.store(false, Ordering::Relaxed);
+    }
     module.add_function(wrap_pyfunction!(share, module)?)?;
     module.add_function(wrap_pyfunction!(is_shared, module)?)?;
     module.add_function(wrap_pyfunction!(set_sharing, module)?)

@@ -29,26 +29,24 @@ pub fn thread_lock(analysis: &Analysis<'_>, lock: Slot) -> Option<Fix> {
     let place = *analysis.summaries.places.get(&lock)?;
     let mut edits = replaced(analysis, sheet, func, call, ("threading", "Lock"))?;
     let mut n_blocks = 0;
-    for func in analysis.functions() {
-        for held in analysis.summaries.function(func).held.iter().filter(|held| held.lock.place == place) {
-            let body = analysis.body(func);
-            let Op::Enter { is_async: true, .. } = body.op(held.at) else { return None };
-            let block = body.blocks.iter().find(|block| block.kind == BlockKind::With(held.at))?;
-            let waits = (block.first..block.end).map(Val).any(|val| match body.op(val) {
-                Op::Await(_) | Op::Yield(_) => true,
-                Op::Iter { is_async, .. } | Op::Enter { is_async, .. } => is_async,
-                _ => false,
-            });
-            let with = sheet.outline.at(body.node(held.at).start)?;
-            let one = sheet.slice(sheet.start(with), body.node(held.at).start);
-            let here = analysis.project.file_of(func) == sheet.file;
-            if waits || !here || sheet.outline.statements[with].kind != Kind::With || one != "async with " {
-                return None;
-            }
-            let start = sheet.start(with);
-            edits.push(sheet.edit(start, start + 6, ""));
-            n_blocks += 1;
+    for (func, held) in analysis.summaries.takers.get(&place).into_iter().flatten() {
+        let body = analysis.body(*func);
+        let Op::Enter { is_async: true, .. } = body.op(held.at) else { return None };
+        let block = body.blocks.iter().find(|block| block.kind == BlockKind::With(held.at))?;
+        let waits = (block.first..block.end).map(Val).any(|val| match body.op(val) {
+            Op::Await(_) | Op::Yield(_) => true,
+            Op::Iter { is_async, .. } | Op::Enter { is_async, .. } => is_async,
+            _ => false,
+        });
+        let with = sheet.outline.at(body.node(held.at).start)?;
+        let one = sheet.slice(sheet.start(with), body.node(held.at).start);
+        let here = analysis.project.file_of(*func) == sheet.file;
+        if waits || !here || sheet.outline.statements[with].kind != Kind::With || one != "async with " {
+            return None;
         }
+        let start = sheet.start(with);
+        edits.push(sheet.edit(start, start + 6, ""));
+        n_blocks += 1;
     }
     let name = super::guard::slot_name(analysis, lock);
     let title = format!("make `{name}` a lock that keeps threads apart");
@@ -119,22 +117,8 @@ fn awaited(analysis: &Analysis<'_>, sheet: Sheet<'_>, func: FuncId, val: Val) ->
 
 /// The one call that makes a lock.
 fn made(analysis: &Analysis<'_>, lock: Slot, names: &[&str]) -> Option<(FuncId, Val)> {
-    let wanted = crate::contexts::slot_name(analysis.project, lock);
-    let mut found = Vec::new();
-    for func in analysis.functions() {
-        let body = analysis.body(func);
-        for val in body.vals() {
-            let (name, value) = match body.op(val) {
-                Op::StoreGlobal { name, value, .. } | Op::StoreAttr { name, value, .. } => (name, value),
-                Op::StoreLocal { local, value, .. } => (body.locals[local.0 as usize], value),
-                _ => continue,
-            };
-            if name == wanted && analysis.types.slots_of(analysis.project, func, val).contains(&lock) {
-                found.push((func, value));
-            }
-        }
-    }
-    let [(func, value)] = found[..] else { return None };
+    let [(func, value)] = analysis.stores(lock) else { return None };
+    let (func, value) = (*func, *value);
     let known = analysis.external_callee(func, value).is_some_and(|name| names.contains(&name.as_str()));
     known.then_some((func, value))
 }

@@ -6,6 +6,7 @@ use facts::{FileId, Finding, RuleInfo, Severity, Span};
 
 use crate::Options;
 use crate::analysis::Analysis;
+use crate::parallel;
 
 mod await_split_init;
 mod blocking_under_lock;
@@ -146,20 +147,16 @@ pub static ABOUT_THE_RUN: [&RuleInfo; 5] =
 /// Runs those of some rules that are selected.
 #[must_use]
 pub fn run(rules: &[&Rule], analysis: &Analysis<'_>, options: &Options) -> Vec<Finding> {
-    let mut found = Vec::new();
-    for rule in rules {
-        if !options.selects(&rule.info) {
-            continue;
-        }
-        let before = found.len();
-        let outcome = catch_unwind(AssertUnwindSafe(|| (rule.check)(analysis, &mut found)));
-        if outcome.is_err() {
-            found.truncate(before);
+    let rules = rules.iter().filter(|rule| options.selects(&rule.info)).collect();
+    let found = parallel::map(rules, |rule| {
+        let mut found = Vec::new();
+        if catch_unwind(AssertUnwindSafe(|| (rule.check)(analysis, &mut found))).is_err() {
             let message = format!("the rule `{}` failed; please report it", rule.info.name);
-            found.push(Finding::new(&INTERNAL_ERROR, Span::new(FileId(0), 0, 0), message));
+            found = vec![Finding::new(&INTERNAL_ERROR, Span::new(FileId(0), 0, 0), message)];
         }
-    }
-    found
+        found
+    });
+    found.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

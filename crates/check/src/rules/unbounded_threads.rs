@@ -34,14 +34,12 @@ struct Each {
 }
 
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
-    let mut reads = None;
     for made in analysis.spawned() {
         if made.made == Made::Executor || analysis.is_test(made.func) || made.targets.contains(&made.func) {
             continue;
         }
-        let Some(each) = each(analysis, &made) else { continue };
-        let reads = reads.get_or_insert_with(|| analysis.reads());
-        if is_limited(analysis, reads, &made) {
+        let Some(each) = each(analysis, made) else { continue };
+        if is_limited(analysis, analysis.reads(), made) {
             continue;
         }
         let what = if made.made == Made::Timer { "timer thread" } else { "thread" };
