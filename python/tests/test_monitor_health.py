@@ -13,7 +13,7 @@ import pytest
 
 import raceproof
 from raceproof import HealthMonitor, IncidentManager, WaitTimeout, monitor
-from raceproof.monitor import BackgroundCollector, Configuration, EventStream, PerformanceFigures, Source, watch
+from raceproof.monitor import BackgroundCollector, Configuration, EventStream, PerformanceFigures, Source
 from raceproof.monitor import health as health_module
 
 SINGLETONS = (HealthMonitor, IncidentManager, EventStream, PerformanceFigures, BackgroundCollector, Configuration)
@@ -27,8 +27,8 @@ def fresh():
     for singleton in SINGLETONS:
         singleton.reset()
     yield
+    HealthMonitor.instance().stop()
     BackgroundCollector.instance().stop()
-    watch.unwatch_exceptions()
     threading.excepthook, sys.unraisablehook = hooks
 
 
@@ -270,7 +270,6 @@ def test_a_pool_of_ours_is_watched():
     assert "raceproof_pool_queue" not in health.sample()
 
 
-@pytest.mark.skipif(not hasattr(raceproof, "Lock"), reason="NOT CHECKED: there are no locks here yet")
 def test_locks_of_ours_tell_of_themselves():
     """Waits and holds of all locks are sampled; an inversion and a long hold are incidents; stop() switches off."""
     Configuration.instance().update(long_hold_s=0.05)
