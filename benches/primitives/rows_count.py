@@ -28,13 +28,32 @@ def created(type_):
     return lambda threads: (type_, [CREATED] * threads)
 
 
+# Ten operations in a turn, so that the operation is measured and not the loop.
 def add_one(counter, n):
-    for _ in range(n):
+    for _ in range(n // 10):
+        counter += 1
+        counter += 1
+        counter += 1
+        counter += 1
+        counter += 1
+        counter += 1
+        counter += 1
+        counter += 1
+        counter += 1
         counter += 1
 
 
 def inc(counter, n):
-    for _ in range(n):
+    for _ in range(n // 10):
+        counter.inc()
+        counter.inc()
+        counter.inc()
+        counter.inc()
+        counter.inc()
+        counter.inc()
+        counter.inc()
+        counter.inc()
+        counter.inc()
         counter.inc()
 
 
@@ -65,7 +84,16 @@ def local_of_the_standard_library():
 
 def read_value(local, n):
     local.value = 1
-    for _ in range(n):
+    for _ in range(n // 10):
+        local.value
+        local.value
+        local.value
+        local.value
+        local.value
+        local.value
+        local.value
+        local.value
+        local.value
         local.value
 
 

@@ -396,6 +396,35 @@ def test_a_loop_that_is_shut_down_leaves_the_queue():
     assert lock.try_acquire()
 
 
+def test_a_stopped_loop_keeps_its_turn_until_it_runs_again():
+    """A loop that is stopped and not closed keeps what it was given until it runs again."""
+    lock, got = AsyncLock(), []
+    lock.try_acquire()
+    loop = asyncio.new_event_loop()
+
+    async def work():
+        async with lock:
+            got.append("task")
+
+    task = loop.create_task(work())
+    loop.run_until_complete(asyncio.sleep(0))
+
+    def wait():
+        with lock:
+            got.append("thread")
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    until(lambda: lock.waiters == 2)
+    lock.release()
+    waiter.join(0.05)
+    assert got == []
+    loop.run_until_complete(task)
+    waiter.join(10)
+    loop.close()
+    assert got == ["task", "thread"]
+
+
 def test_a_task_that_is_thrown_away_leaves_the_queue():
     """A coroutine that is closed or forgotten while it waits leaves the queue."""
     lock = AsyncLock()

@@ -60,6 +60,10 @@ pub unsafe fn number_and_shared(
     args: *mut PyObject,
     kwargs: *mut PyObject,
 ) -> Option<(i64, bool)> {
+    // SAFETY: `args` is a tuple, `kwargs` a dict or null.
+    if unsafe { kwargs.is_null() && ffi::PyTuple_GET_SIZE(args) == 0 } {
+        return Some((0, false));
+    }
     let keywords: [*const c_char; 3] = [name.as_ptr(), c"shared".as_ptr(), std::ptr::null()];
     let (mut number, mut shared): (i64, std::ffi::c_int) = (0, 0);
     // SAFETY: the format `|L$p` fits the two pointers and the two names.
