@@ -332,15 +332,14 @@ def test_a_kill_loses_nothing_that_was_acknowledged(store, seed):
     """A process that is killed between two calls has lost nothing that it was told is kept."""
     process = subprocess.Popen([sys.executable, "-c", CRASHER, str(store)], stdout=subprocess.PIPE, text=True)
     lines = [process.stdout.readline().split()]
-    end = time.monotonic() + 0.2 + random.Random(seed).random()
-    while time.monotonic() < end:
+    end = time.monotonic() + random.Random(seed).random()
+    while time.monotonic() < end or sum(line[0] == "acknowledged" for line in lines) < 20:
         lines.append(process.stdout.readline().split())
     os.kill(process.pid, signal.SIGKILL)
     lines += [line.split() for line in process.stdout.read().splitlines(keepends=True) if line.endswith("\n")]
     process.wait()
     acknowledged = {line[1] for line in lines if line[0] == "acknowledged"}
     kept = {str(incident.id): incident.state for incident in run(IncidentManager.instance().get_all_incidents())}
-    assert len(acknowledged) > 8
     assert {line[0] for line in lines if len(line) == 1} <= set(kept)
     assert {kept[id_] for id_ in acknowledged} == {"acknowledged"}
     assert run(AuditLog.instance().verify()) is None

@@ -5,6 +5,7 @@ Each test names the sentence of docs/guide/monitor.md that it holds.
 
 import asyncio
 import gc
+import itertools
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ import pytest
 
 import raceproof
 from raceproof import HealthMonitor, IncidentManager, WaitTimeout, monitor
-from raceproof.monitor import BackgroundCollector, Configuration, EventStream, PerformanceFigures, Source, watch
+from raceproof.monitor import BackgroundCollector, Configuration, EventStream, PerformanceFigures, Source
 from raceproof.monitor import health as health_module
 
 SINGLETONS = (HealthMonitor, IncidentManager, EventStream, PerformanceFigures, BackgroundCollector, Configuration)
@@ -27,8 +28,8 @@ def fresh():
     for singleton in SINGLETONS:
         singleton.reset()
     yield
+    HealthMonitor.instance().stop()
     BackgroundCollector.instance().stop()
-    watch.unwatch_exceptions()
     threading.excepthook, sys.unraisablehook = hooks
 
 
@@ -130,10 +131,13 @@ def test_start_collects_and_stop_ends_it():
     assert threading.active_count() == before + 1
     wait_for(lambda: len(health.history("raceproof_threads")) > 5)
     health.stop()
-    time.sleep(0.1)
-    n = len(health.history("raceproof_threads"))
-    time.sleep(0.1)
-    assert len(health.history("raceproof_threads")) == n
+
+    def is_still():
+        n = len(health.history("raceproof_threads"))
+        time.sleep(0.2)
+        return len(health.history("raceproof_threads")) == n
+
+    wait_for(is_still)
 
 
 def test_numbers_that_are_registered_are_read_at_each_sample():
@@ -196,7 +200,9 @@ def test_a_loop_that_does_not_answer_is_measured_and_raised():
     lags = [value for _, value in health.history("raceproof_loop_lag_seconds")]
     assert max(lags) > 0.2 > min(lags)
     (incident,) = incidents("event-loop-lag")
-    assert incident.count == 1
+    # A busy machine may make an episode of its own.
+    was_late = [False] + [lag > 0.2 for lag in lags]
+    assert incident.count == sum(late and not before for before, late in itertools.pairwise(was_late))
     # The loop is closed now, and is forgotten.
     wait_for(lambda: "raceproof_loop_lag_seconds" not in health.sample())
 
@@ -270,7 +276,6 @@ def test_a_pool_of_ours_is_watched():
     assert "raceproof_pool_queue" not in health.sample()
 
 
-@pytest.mark.skipif(not hasattr(raceproof, "Lock"), reason="NOT CHECKED: there are no locks here yet")
 def test_locks_of_ours_tell_of_themselves():
     """Waits and holds of all locks are sampled; an inversion and a long hold are incidents; stop() switches off."""
     Configuration.instance().update(long_hold_s=0.05)
@@ -363,12 +368,13 @@ def test_growth_without_end_is_suspected(monkeypatch):
     )
     health = HealthMonitor.instance()
     kept = []
-    end = time.monotonic() + 0.8
-    while time.monotonic() < end:
+
+    def grows():
         kept.append([[] for _ in range(2000)])
         health.sample()
-        time.sleep(0.01)
-    (incident,) = incidents("leak-suspicion")
+        return incidents("leak-suspicion")
+
+    (incident,) = wait_for(grows)
     assert incident.context["metric"] == "raceproof_objects"
     assert incident.context["to"] - incident.context["from"] >= 1000
     Configuration.instance().update(leak_window_s=86400)

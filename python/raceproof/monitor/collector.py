@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from raceproof import _native
 from raceproof._native import WaitTimeout
+from raceproof._once import ThreadSafeSingleton
 from raceproof.monitor import _store
 from raceproof.monitor._fork import renew_after_fork
-from raceproof.monitor._singleton import ThreadSafeSingleton
 
 # How many jobs there may be.
 JOBS_MAX = 1_000

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from raceproof import _native
+from raceproof._once import ThreadSafeSingleton
 from raceproof.monitor import _plain
 from raceproof.monitor._fork import renew_after_fork
-from raceproof.monitor._singleton import ThreadSafeSingleton
 
 # How many events the stream of the process holds.
 EVENTS_MAX = 10_000

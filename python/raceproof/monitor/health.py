@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from raceproof import _native
+from raceproof._once import ThreadSafeSingleton
 from raceproof.monitor import _store, watch
 from raceproof.monitor._fork import renew_after_fork
-from raceproof.monitor._singleton import ThreadSafeSingleton
 from raceproof.monitor.collector import BackgroundCollector, PerformanceFigures
 from raceproof.monitor.lock_reports import LockReports
 from raceproof.monitor.settings import Configuration
@@ -266,7 +266,7 @@ class HealthMonitor(ThreadSafeSingleton):
                 _store.complain(f"a source of {source.kind}s raised {error!r}")
                 continue
             read.setdefault(source.kind, []).extend(rows)
-        return read
+        return {kind: _merged(rows) for kind, rows in read.items()}
 
     def _own_numbers(self):
         sample = {"raceproof_threads": float(threading.active_count())}
@@ -457,6 +457,14 @@ def _figures():
         ("raceproof_durations", "how often measured code ran", True, counts),
         ("raceproof_duration_seconds_sum", "how long measured code took in all", True, totals),
     ]
+
+
+def _merged(rows):
+    """One row for each name: two sources may tell of one lock, each something else."""
+    by_name = {}
+    for row in rows:
+        by_name.setdefault(str(row.get("name")), {}).update(row)
+    return list(by_name.values())
 
 
 def _read(read):

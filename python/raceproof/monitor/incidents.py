@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from raceproof import _native
+from raceproof._once import ThreadSafeSingleton
 from raceproof.monitor import _plain, _store
-from raceproof.monitor._singleton import ThreadSafeSingleton
 from raceproof.monitor.events import EventStream
 from raceproof.monitor.settings import Configuration
 

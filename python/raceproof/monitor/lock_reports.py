@@ -4,9 +4,6 @@ from raceproof import _native
 from raceproof.monitor import watch
 from raceproof.monitor.sources import Source
 
-# Until the locks of this package are there, nothing tells of them but what `HealthMonitor.add_source` is given.
-_HAS_REPORTS = hasattr(_native, "lock_report")
-
 
 class LockReports:
     """Switches timing and order watch on and off, and reads their report once for each sample."""
@@ -19,8 +16,6 @@ class LockReports:
 
     def switch_on(self):
         """Switches on what is off; a reaction to inversions that the program has chosen stays."""
-        if not _HAS_REPORTS:
-            return
         report = _native.lock_report()
         if not report["timing"]:
             _native.time_locks(True)
@@ -45,12 +40,11 @@ class LockReports:
                 watch.report_lock_inversion(first, second, context)
 
     def _read(self):
-        if not _HAS_REPORTS:
-            return []
         report = _native.lock_report()
-        self._inversions = report["inversions"]
+        # What was found before somebody switched it off says nothing of now.
+        self._inversions = report["inversions"] if report["watching"] else []
         rows = []
-        for lock in report["locks"]:
+        for lock in report["locks"] if report["timing"] else ():
             row = {"name": lock["name"], "hold_max_s": lock["hold"]["max"]}
             for part in ("wait", "hold"):
                 row |= {f"{part}_p50_s": lock[part]["p50"], f"{part}_p99_s": lock[part]["p99"]}

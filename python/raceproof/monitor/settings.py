@@ -4,8 +4,8 @@ import threading
 from collections.abc import Callable
 
 from raceproof import _native
+from raceproof._once import ThreadSafeSingleton
 from raceproof.monitor._fork import renew_after_fork
-from raceproof.monitor._singleton import ThreadSafeSingleton
 
 
 @renew_after_fork
