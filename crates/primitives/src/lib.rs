@@ -6,3 +6,11 @@ pub mod map;
 #[allow(unsafe_code)]
 pub mod raw;
 pub mod sync;
+
+pub mod cell;
+pub mod counter;
+pub mod flight;
+pub mod fork;
+pub mod local;
+pub mod pool;
+pub mod thread_index;

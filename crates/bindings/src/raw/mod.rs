@@ -4,7 +4,20 @@
 //! What holds in here: no Python code (`__hash__`, `__eq__`, `__del__`, a callback, an allocation that may collect)
 //! runs while a lock of ours is held; nothing blocks while attached to the interpreter; a panic never leaves a slot.
 
+pub mod call;
+pub mod counter;
+pub mod dict;
+pub mod dict_table;
+pub mod held;
+pub mod list;
+pub mod list_items;
+pub mod local;
 pub mod map;
 pub mod native_type;
+pub mod object;
 pub mod refcount;
+pub mod reference;
+pub mod section;
+pub mod set;
 pub mod sharing;
+pub mod symbol;

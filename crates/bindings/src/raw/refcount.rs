@@ -125,12 +125,6 @@ pub unsafe fn immortalize(object: *mut PyObject) {
     let _ = object;
 }
 
-/// Takes a type that this module made, and that nobody else has seen yet, out of reference counting for good.
-pub fn pin_type(class: &pyo3::Bound<'_, pyo3::types::PyType>) {
-    // SAFETY: the module is being made, by this thread; types of a module live as long as the process.
-    unsafe { immortalize(class.as_ptr().cast()) };
-}
-
 /// Switches reference counting off for an object if no other thread can be counting it now; says whether it is off.
 ///
 /// # Safety

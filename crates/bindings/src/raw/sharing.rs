@@ -8,6 +8,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pyo3::prelude::*;
+use pyo3::types::PyType;
 
 static ON: AtomicBool = AtomicBool::new(true);
 
@@ -49,4 +50,18 @@ fn set_sharing(on: bool) -> bool {
 pub fn try_share(object: &Bound<'_, PyAny>) -> bool {
     // SAFETY: the object is alive, and this thread is attached.
     ON.load(Ordering::Relaxed) && unsafe { super::refcount::share(object.as_ptr()) }
+}
+
+/// Switches reference counting off for an object that this module keeps for good, whatever `set_sharing` says.
+pub fn keep<T>(object: Bound<'_, T>) -> Bound<'_, T> {
+    // SAFETY: the object is alive, and this thread is attached.
+    unsafe { super::refcount::share(object.as_ptr()) };
+    object
+}
+
+/// Pins the type of a class of this module, which lives as long as the process: making its objects in two threads at
+/// once does not meet on its count. Call it while the module is made, in the thread that makes it.
+pub fn pin_class(class: &Bound<'_, PyType>) {
+    // SAFETY: this thread made the type a moment ago, and no other has seen it yet.
+    unsafe { super::refcount::immortalize(class.as_ptr()) };
 }

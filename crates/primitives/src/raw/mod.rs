@@ -1,7 +1,10 @@
-//! The only room of this crate in which `unsafe` may stand. Each block says why it is sound.
+//! The only room of this crate in which `unsafe` may stand; each block says why it is sound.
 
 pub mod index;
+pub mod once_box;
 #[cfg(not(feature = "model"))]
 pub mod pinned;
 pub mod table;
+#[cfg(all(test, feature = "model"))]
+mod table_model;
 pub mod tally;

@@ -1,0 +1,95 @@
+//! What hand-written methods share: counting arguments, reading named ones, and leaving for PyO3 where speed is not
+//! needed.
+
+use std::ffi::CStr;
+use std::ptr::null_mut;
+
+use pyo3::ffi::{self, PyObject};
+use pyo3::prelude::*;
+
+/// Sets `TypeError` unless between `least` and `most` arguments were given.
+///
+/// # Safety
+/// The caller is attached.
+#[inline(always)]
+pub unsafe fn is_count_right(
+    name: &CStr,
+    given: ffi::Py_ssize_t,
+    least: ffi::Py_ssize_t,
+    most: ffi::Py_ssize_t,
+) -> bool {
+    if (least..=most).contains(&given) {
+        return true;
+    }
+    // SAFETY: the caller's promise; the format has one text and three numbers.
+    unsafe {
+        let format = c"%s expected %zd to %zd arguments, got %zd";
+        ffi::PyErr_Format(ffi::PyExc_TypeError, format.as_ptr(), name.as_ptr(), least, most, given);
+    }
+    false
+}
+
+/// The arguments of a method, as CPython hands them over: positional ones, then the values of those that are named in
+/// a tuple of names (null if there are none).
+#[derive(Clone, Copy)]
+pub struct Given<'a> {
+    pub positional: &'a [*mut PyObject],
+    pub named: &'a [*mut PyObject],
+    pub names: *mut PyObject,
+}
+
+impl<'a> Given<'a> {
+    /// # Safety
+    /// These are what CPython called a `Keywords` method with.
+    pub unsafe fn new(args: *const *mut PyObject, n: ffi::Py_ssize_t, names: *mut PyObject) -> Given<'a> {
+        // SAFETY: the caller's promise: so many values stand there. The pointer may be null if there are none.
+        unsafe {
+            let n_named = if names.is_null() { 0 } else { ffi::PyTuple_GET_SIZE(names) as usize };
+            let all = if args.is_null() { &[] } else { std::slice::from_raw_parts(args, n as usize + n_named) };
+            let (positional, named) = all.split_at(n as usize);
+            Given { positional, named, names }
+        }
+    }
+
+    /// The argument called `name`, or the one at `position`; null if it was not given. Sets `TypeError` and returns
+    /// `Err` for any other name, so it is for methods with one named argument.
+    ///
+    /// # Safety
+    /// The caller is attached.
+    pub unsafe fn only_named(&self, name: &CStr, position: usize) -> Result<*mut PyObject, ()> {
+        let mut found = self.positional.get(position).copied().unwrap_or(null_mut());
+        for (idx, value) in self.named.iter().enumerate() {
+            // SAFETY: the names are `str`, as many as there are named values.
+            unsafe {
+                let given = ffi::PyTuple_GET_ITEM(self.names, idx as ffi::Py_ssize_t);
+                if !found.is_null() || ffi::PyUnicode_CompareWithASCIIString(given, name.as_ptr()) != 0 {
+                    ffi::PyErr_Format(ffi::PyExc_TypeError, c"unexpected argument '%U'".as_ptr(), given);
+                    return Err(());
+                }
+            }
+            found = *value;
+        }
+        Ok(found)
+    }
+}
+
+/// Runs the rest of a method with PyO3, and hands back what CPython expects: a new reference, or null with the
+/// exception set.
+pub fn finish(body: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>) -> *mut PyObject {
+    Python::attach(|py| match body(py) {
+        Ok(object) => object.into_ptr(),
+        Err(error) => {
+            error.restore(py);
+            null_mut()
+        }
+    })
+}
+
+/// An argument as PyO3 sees it.
+///
+/// # Safety
+/// The object is alive as long as the caller runs.
+pub unsafe fn borrowed<'a, 'py>(py: Python<'py>, object: *mut PyObject) -> Borrowed<'a, 'py, PyAny> {
+    // SAFETY: the caller's promise.
+    unsafe { Borrowed::from_ptr(py, object) }
+}

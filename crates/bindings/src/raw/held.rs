@@ -1,0 +1,57 @@
+//! A reference that gives itself back, for code that is too hot for PyO3's or that works on bare pointers.
+
+use std::ptr::null_mut;
+
+use pyo3::ffi::PyObject;
+
+use super::refcount;
+
+/// A reference of our own, or none (null).
+pub struct Held(pub *mut PyObject);
+
+impl Held {
+    /// None yet: [`Held::out`] gives the place for a function that returns a new reference through a pointer.
+    pub fn none() -> Held {
+        Held(null_mut())
+    }
+
+    /// Takes a reference to what is alive.
+    ///
+    /// # Safety
+    /// `object` is alive, and this thread is attached until the reference is dropped.
+    #[inline(always)]
+    pub unsafe fn new(object: *mut PyObject) -> Held {
+        // SAFETY: the caller's promise.
+        unsafe { refcount::incref(object) };
+        Held(object)
+    }
+
+    /// Where a function may put a reference.
+    pub fn out(&mut self) -> *mut *mut PyObject {
+        &mut self.0
+    }
+
+    /// Is there none?
+    #[inline(always)]
+    pub fn is_none(&self) -> bool {
+        self.0.is_null()
+    }
+
+    /// Hands the reference on.
+    #[inline(always)]
+    pub fn into_ptr(self) -> *mut PyObject {
+        let object = self.0;
+        std::mem::forget(self);
+        object
+    }
+}
+
+impl Drop for Held {
+    #[inline(always)]
+    fn drop(&mut self) {
+        if !self.0.is_null() {
+            // SAFETY: this is our own reference, and whoever made it promised to stay attached.
+            unsafe { refcount::decref(self.0) };
+        }
+    }
+}
