@@ -16,6 +16,7 @@ const LONG_FILES: &[(&str, &str)] = &[];
 /// The stages of `check`, first to last. A module may use its own stage and those before it.
 const STAGES: &[&str] = &[
     "name",
+    "parallel",
     "body",
     "source",
     "project",
@@ -28,6 +29,7 @@ const STAGES: &[&str] = &[
     "fix",
     "rules",
     "suppress",
+    "places",
 ];
 
 /// Which of our crates a crate may use.
@@ -37,7 +39,7 @@ fn may_use(name: &str) -> &'static [&'static str] {
         "report" | "check" => &["facts"],
         "primitives" => &["facts"],
         "monitor" => &["facts", "report", "primitives"],
-        "cli" => &["facts", "report", "check"],
+        "cli" => &["facts", "report", "check", "monitor"],
         "bindings" => &["facts", "report", "check", "primitives", "monitor", "cli"],
         "tests" | "xtask" => &["facts", "report", "check", "cli"],
         _ => panic!("`{name}` has no line in the table: see docs/ARCHITECTURE.md"),
@@ -183,9 +185,9 @@ fn the_parser_is_named_behind_one_door_and_pinned() {
 
 #[test]
 fn serialisation_stays_at_the_edge() {
-    let allowed = ["crates/report/", "crates/cli/src/config", "crates/cli/src/baseline"];
+    let allowed = ["crates/report/", "crates/cli/src/config", "crates/cli/src/baseline", "crates/monitor/src/wire.rs"];
     let found = named("crates", &["serde", "serde_json", "toml"], &allowed);
-    assert!(found.is_empty(), "serde outside report and cli's readers:\n{}", found.join("\n"));
+    assert!(found.is_empty(), "serde outside report, cli's readers and the answers of monitor:\n{}", found.join("\n"));
 }
 
 #[test]
@@ -212,11 +214,11 @@ fn analysis_touches_no_file_clock_environment_or_process() {
 }
 
 #[test]
-fn threads_start_where_files_are_read_and_nowhere_else() {
+fn threads_start_in_one_place_and_nowhere_else() {
     let words = ["rayon", "par_iter", "into_par_iter", "std::thread", "thread::spawn"];
     for folder in ["crates/facts/src", "crates/report/src", "crates/check/src"] {
-        let found = named(folder, &words, &["crates/check/src/source/"]);
-        assert!(found.is_empty(), "threads outside check/src/source:\n{}", found.join("\n"));
+        let found = named(folder, &words, &["crates/check/src/parallel.rs"]);
+        assert!(found.is_empty(), "threads outside check/src/parallel.rs:\n{}", found.join("\n"));
     }
 }
 

@@ -433,6 +433,42 @@ fn odd_encodings_are_read_as_python_reads_them() {
 }
 
 #[test]
+fn a_word_that_is_missing_beside_a_comma_is_named() {
+    let folder = Folder::new(&[("bad.py", LOST_UPDATE)]);
+    for words in ["check --select RP1,", "check --ignore ,RP1"] {
+        let ran = folder.run(words);
+        assert_eq!(ran.code, 2);
+        assert!(ran.err.contains("a rule is missing between, before or after commas"), "{}", ran.err);
+    }
+}
+
+#[test]
+fn sarif_holds_the_page_of_a_rule_once() {
+    let folder = Folder::new(&[("bad.py", LOST_UPDATE)]);
+    let out = folder.run("check --format sarif").out;
+    assert_eq!(out.matches("# unlocked-increment (RP201)").count(), 1);
+}
+
+#[test]
+fn open_brackets_without_end_are_one_finding() {
+    let folder = Folder::new(&[("good.py", LOST_UPDATE)]);
+    folder.write("open.py", "[".repeat(5_000_000).as_bytes());
+    let (_, findings) = folder.check("");
+    assert_eq!(texts(&findings, "rule"), ["unlocked-increment", "syntax-error"]);
+}
+
+#[test]
+fn a_limit_that_is_reached_is_said() {
+    let threads: String =
+        (0..240).map(|n| format!("def f{n}():\n    pass\nthreading.Thread(target=f{n}).start()\n")).collect();
+    let folder = Folder::new(&[("many.py", &format!("import threading\n{threads}"))]);
+    let ran = folder.run("check --format json");
+    assert!(ran.err.contains("more than 220 threads, pools and tasks are started"), "{}", ran.err);
+    assert!(ran.out.contains("\"limits\""), "{}", ran.out);
+    assert!(!folder.run("check --format json --quiet").err.contains("220"));
+}
+
+#[test]
 fn deep_nesting_ends() {
     let n = 20_000;
     let folder = Folder::new(&[("good.py", LOST_UPDATE)]);

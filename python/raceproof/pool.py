@@ -99,11 +99,11 @@ class Pool(_native.PoolBase, concurrent.futures.Executor):
         cancel_pending: calls that wait are cancelled; cancel_futures is the same in the words of the standard library.
         May be called again. RuntimeError: a task of this pool waits for it.
         """
-        if wait and threading.current_thread() in self._threads():
+        if wait and threading.current_thread() in self._started():
             raise RuntimeError("a task cannot wait until its own pool is shut down")
         cancelled = self._close(cancel_pending or cancel_futures)
         if self._wait_ended(deadline if wait else 0.0) and wait:
-            for thread in self._threads():
+            for thread in self._started():
                 thread.join()
         frames = sys._current_frames()
         tasks = []

@@ -2,6 +2,7 @@
 
 import sys
 import threading
+import time
 
 import pytest
 
@@ -30,6 +31,44 @@ def run_together(*functions, timeout=60.0):
     if errors:
         raise errors[0]
     return results
+
+
+class Churn:
+    """Threads that change a container, each by its function of a running number, until the block ends."""
+
+    def __init__(self, *changes):
+        self.changes = changes
+
+    def __enter__(self):
+        self.over = False
+        self.errors = []
+        self.threads = [threading.Thread(target=self.run, args=(change,), daemon=True) for change in self.changes]
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def run(self, change):
+        n = 0
+        try:
+            while not self.over:
+                change(n)
+                n += 1
+        except BaseException as error:
+            self.errors.append(error)
+
+    def __exit__(self, *_):
+        self.over = True
+        for thread in self.threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        assert not self.errors
+
+
+def repeat(seconds, function):
+    """Calls the function again and again for so long."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        function()
 
 
 @pytest.fixture

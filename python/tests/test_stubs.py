@@ -19,11 +19,13 @@ SILENT = set(dir(object)) | {
     "__weakref__",
     "__module__",
     "__annotations__",
+    "__slotnames__",  # what copyreg remembers
     "__static_attributes__",
     "__firstlineno__",
     "__orig_bases__",
     "__parameters__",
     "__abstractmethods__",
+    "__vectorcalloffset__",
     "_abc_impl",
 }
 

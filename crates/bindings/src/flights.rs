@@ -4,9 +4,10 @@
 //! `__eq__`, under no lock of ours. Who waits is detached from the interpreter, and looks for signals now and then.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use primitives::flight::{self, Circle, Flight, Who};
+use primitives::flight::{Circle, Flight, Waker, Who};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
@@ -70,7 +71,9 @@ pub fn take<'py>(owner: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> PyResult
         remove(&place, &there)?;
         return Ok(Take::Over);
     }
-    while !py.detach(|| flight.wait(Some(Instant::now() + SLICE))).map_err(|Circle| circle(py))? {
+    // Joined and left while attached: a fork does not meet the lock that this takes.
+    let ticket = flight.join(Who::thread(), Waker::Thread(thread::current())).map_err(|Circle| circle(py))?;
+    while !py.detach(|| ticket.park(Some(Instant::now() + SLICE))) {
         py.check_signals()?;
     }
     Ok(Take::Over)
@@ -78,20 +81,4 @@ pub fn take<'py>(owner: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> PyResult
 
 fn circle(py: Python<'_>) -> PyErr {
     errors::error(py, "ReentrantError", "the call would wait for itself: its result is needed to make its result")
-}
-
-/// Tells the flights of a fork: what other threads were making in the parent is made anew in the child.
-pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let os = module.py().import("os")?;
-    if os.hasattr("register_at_fork")? {
-        let named = PyDict::new(module.py());
-        named.set_item("after_in_child", wrap_pyfunction!(forked, module)?)?;
-        os.call_method("register_at_fork", (), Some(&named))?;
-    }
-    Ok(())
-}
-
-#[pyfunction]
-fn forked() {
-    flight::forked();
 }

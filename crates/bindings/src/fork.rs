@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use primitives::flight;
 use primitives::raw::once_box::OnceBox;
 use pyo3::prelude::*;
 
@@ -17,6 +18,8 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 #[pyfunction]
 fn after_fork_in_child() {
     FORKS.fetch_add(1, Ordering::Relaxed);
+    // What other threads were making in the parent is made anew in the child.
+    flight::forked();
 }
 
 /// How many forks lie between the process that loaded this module and the one that calls.

@@ -170,7 +170,7 @@ impl FutureBase {
             Some(class) => class.bind(py).clone(),
             None => py.get_type::<FutureBase>(),
         };
-        let future = crate::raw::object::without_init(&class)?.cast_into::<FutureBase>()?;
+        let future = crate::raw::slots::without_init(&class)?.cast_into::<FutureBase>()?;
         let kept = Mutex::new(Some(future.clone().unbind()));
         let call = Arc::new(Call { parts: Mutex::new(Some(parts)), future: kept });
         *lock(&future.get().origin) = Some((Arc::clone(shared), Arc::clone(&call)));

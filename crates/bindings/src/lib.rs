@@ -2,30 +2,44 @@
 //! Types that hot loops use have hand-written slots in `raw/`; everything else is written with PyO3.
 //! The module declares itself safe without the GIL. It works on GIL builds too; there `raw/refcount` counts plainly.
 
+mod cache;
 mod command;
 mod dict;
 mod errors;
 mod flights;
 mod fork;
 mod future;
+mod key;
 mod list;
 mod map;
+mod monitor;
+mod observer;
+mod once;
 mod pool;
 #[allow(unsafe_code, dead_code)]
 mod raw;
+mod rwlock;
 mod set;
+mod state;
 mod wait;
+mod waiting;
+mod within;
 
 use pyo3::prelude::*;
 
 /// Adds the names of one part to the module.
 type Part = fn(&Bound<'_, PyModule>) -> PyResult<()>;
 
+#[rustfmt::skip] // one a line, for those who add to it at the same time
 const PARTS: &[Part] = &[
     errors::add,
     raw::sharing::add,
     command::add,
-    flights::add,
+    observer::add,
+    within::add,
+    raw::lock::add,
+    rwlock::add,
+    raw::async_lock::add,
     raw::dict::add_type,
     raw::list::add_type,
     raw::set::add_type,
@@ -35,7 +49,14 @@ const PARTS: &[Part] = &[
     raw::local::add,
     future::add,
     pool::add,
+    waiting::add,
+    raw::ready::add,
+    raw::lazy::add,
+    raw::once_function::add,
+    cache::add,
+    state::add,
     map::add,
+    monitor::add,
 ];
 
 #[pymodule(gil_used = false)]

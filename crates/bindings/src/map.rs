@@ -173,7 +173,10 @@ pub fn compare<'py>(this: &Bound<'py, PyAny>, other: &Bound<'py, PyAny>, operato
             Err(_) => py.get_type::<PyDict>().call1((other.call_method0("items")?,))?.cast_into()?,
         },
     };
-    dict_of(&map(this)?)?.rich_compare(other, if operator == ffi::Py_EQ { pyo3::basic::CompareOp::Eq } else { pyo3::basic::CompareOp::Ne })
+    dict_of(&map(this)?)?.rich_compare(
+        other,
+        if operator == ffi::Py_EQ { pyo3::basic::CompareOp::Eq } else { pyo3::basic::CompareOp::Ne },
+    )
 }
 
 fn is_mapping(object: &Bound<'_, PyAny>) -> PyResult<bool> {

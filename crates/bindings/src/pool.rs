@@ -345,7 +345,7 @@ impl PoolBase {
     }
 
     /// The threads that were started and have not been replaced.
-    fn _threads(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
+    fn _started(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         lock(&self.shared().threads).iter().map(|(_, thread)| thread.clone_ref(py)).collect()
     }
 

@@ -1,7 +1,7 @@
 //! The static side: texts in, findings out. Reads no file, clock or environment, and never executes what it reads.
 //!
 //! ```text
-//! Files -> source -> project -> types -> annotations -> contexts -> summary -> analysis -> fix -> rules -> suppress -> findings
+//! Files -> source -> project -> types -> annotations -> contexts -> summary -> analysis -> fix -> rules -> suppress -> places -> findings
 //! ```
 //! Each stage is a function from the ones before it; none calls back.
 
@@ -14,6 +14,8 @@ mod claims;
 mod contexts;
 mod fix;
 mod name;
+mod parallel;
+mod places;
 mod project;
 mod rules;
 mod source;
@@ -44,6 +46,25 @@ impl Options {
 /// Findings are sorted by path, position and rule, and carry their fingerprints.
 #[must_use]
 pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
+    check_and_note(files, options).findings
+}
+
+/// What a check has found, and where it stopped looking.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// As [`check`] gives them.
+    pub findings: Vec<Finding>,
+    /// Limits of the analysis that were reached, in words. Where there are some, less was seen than there may be.
+    pub limits: Vec<String>,
+}
+
+/// Like [`check`], and says which limits of the analysis were reached.
+#[must_use]
+pub fn check_and_note(files: &Files, options: &Options) -> Checked {
+    check_with(rules::RULES, files, options)
+}
+
+fn check_with(rules: &[&rules::Rule], files: &Files, options: &Options) -> Checked {
     let modules = source::load(files);
     let mut found = unparsed(&modules);
     let project = project::build(files, modules);
@@ -60,8 +81,9 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
         contexts: &contexts,
         summaries: &summaries,
         runtime: options.runtime,
+        known: analysis::Known::default(),
     };
-    found.extend(rules::leave_best(rules::run(&analysis, options)));
+    found.extend(places::leave_best(rules::run(rules, &analysis, options)));
     if options.selects(&rules::UNKNOWN_ANNOTATION) {
         found.extend(annotations.wrong.iter().map(|wrong| {
             Finding::new(&rules::UNKNOWN_ANNOTATION, wrong.span, wrong.message.clone())
@@ -74,7 +96,10 @@ pub fn check(files: &Files, options: &Options) -> Vec<Finding> {
             finding.confidence = facts::Confidence::Low;
         }
     }
-    finish(files, suppress::apply(files, &project.modules, options, found))
+    let left = places::join_sites(suppress::apply(files, &project.modules, options, found));
+    let checked = Checked { findings: finish(files, left), limits: analysis.limits() };
+    parallel::drop_later((project, types, contexts, summaries));
+    checked
 }
 
 fn unparsed(modules: &[body::Module]) -> Vec<Finding> {

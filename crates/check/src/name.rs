@@ -10,8 +10,69 @@ use rustc_hash::{FxHashSet, FxHasher};
 
 const SHARDS: usize = 16;
 
-static INTERNED: LazyLock<[Mutex<FxHashSet<&'static str>>; SHARDS]> =
-    LazyLock::new(|| std::array::from_fn(|_| Mutex::default()));
+static INTERNED: LazyLock<[Mutex<FxHashSet<&'static str>>; SHARDS]> = LazyLock::new(|| {
+    let mut names: [FxHashSet<&'static str>; SHARDS] = std::array::from_fn(|_| FxHashSet::default());
+    for name in ASKED_OFTEN {
+        names[shard(name.0)].insert(name.0);
+    }
+    names.map(Mutex::new)
+});
+
+/// `*`, as a star import binds it.
+pub static STAR: Name = Name("*");
+/// `__init__`
+pub static INIT: Name = Name("__init__");
+/// `__new__`
+pub static NEW: Name = Name("__new__");
+/// `__post_init__`
+pub static POST_INIT: Name = Name("__post_init__");
+/// `__call__`
+pub static CALL: Name = Name("__call__");
+/// `__enter__`
+pub static ENTER: Name = Name("__enter__");
+/// `__exit__`
+pub static EXIT: Name = Name("__exit__");
+/// `__aenter__`
+pub static ASYNC_ENTER: Name = Name("__aenter__");
+/// `__aexit__`
+pub static ASYNC_EXIT: Name = Name("__aexit__");
+/// `__iter__`
+pub static ITER: Name = Name("__iter__");
+/// `__aiter__`
+pub static ASYNC_ITER: Name = Name("__aiter__");
+/// `__contains__`
+pub static CONTAINS: Name = Name("__contains__");
+/// `__getitem__`
+pub static GET_ITEM: Name = Name("__getitem__");
+/// `__setitem__`
+pub static SET_ITEM: Name = Name("__setitem__");
+/// `__delitem__`
+pub static DEL_ITEM: Name = Name("__delitem__");
+
+/// Names that the analysis asks for at many nodes: they are there before all others, and cost no look-up.
+static ASKED_OFTEN: [&Name; 15] = [
+    &STAR,
+    &INIT,
+    &NEW,
+    &POST_INIT,
+    &CALL,
+    &ENTER,
+    &EXIT,
+    &ASYNC_ENTER,
+    &ASYNC_EXIT,
+    &ITER,
+    &ASYNC_ITER,
+    &CONTAINS,
+    &GET_ITEM,
+    &SET_ITEM,
+    &DEL_ITEM,
+];
+
+fn shard(text: &str) -> usize {
+    let mut hasher = FxHasher::default();
+    text.hash(&mut hasher);
+    usize::try_from(hasher.finish() >> 60).unwrap_or(0) % SHARDS
+}
 
 /// An interned identifier.
 #[derive(Clone, Copy)]
@@ -21,10 +82,7 @@ impl Name {
     /// The one name with this text.
     #[must_use]
     pub fn new(text: &str) -> Self {
-        let mut hasher = FxHasher::default();
-        text.hash(&mut hasher);
-        let shard = usize::try_from(hasher.finish() >> 60).unwrap_or(0) % SHARDS;
-        let mut names = INTERNED[shard].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut names = INTERNED[shard(text)].lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(known) = names.get(text) {
             return Self(known);
         }

@@ -197,7 +197,10 @@ impl Repair<'_> {
             let more = next.findings.iter().find(|other| {
                 key(other) == key(finding)
                     && self.allows(other).is_some()
-                    && steps.iter().all(|step| step.fingerprint != other.fingerprint)
+                    && steps.iter().all(|step| {
+                        // One finding stands for all sites of its place in a function: fewer sites are progress.
+                        step.fingerprint != other.fingerprint || other.related.len() < step.related.len()
+                    })
             });
             match more.cloned() {
                 Some(more) if steps.len() < STEPS_MAX => steps.push(more),

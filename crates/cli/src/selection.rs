@@ -16,6 +16,10 @@ pub type Names = BTreeSet<&'static str>;
 pub fn resolve(words: &[String]) -> Result<Names, Error> {
     let mut names = Names::new();
     for word in words.iter().map(|word| word.trim()) {
+        if word.is_empty() {
+            let error = Error::new("a rule is missing between, before or after commas");
+            return Err(error.help("write them as `RP1,unlocked-increment`; `raceproof rules` lists all of them"));
+        }
         let before = names.len();
         let meant = check::rules().filter(|rule| means(word, rule));
         names.extend(meant.map(|rule| rule.name));

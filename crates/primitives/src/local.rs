@@ -6,66 +6,69 @@
 use crate::raw::once_box::OnceBox;
 use crate::thread_index::{THREADS_MAX, thread_index};
 
-/// The first page has so many slots; each further page doubles their number, so pages never move.
+/// So many slots are there from the beginning. Then come pages; each doubles the number of slots, so none ever moves.
 const FIRST: usize = 8;
-const PAGES: usize = (THREADS_MAX / FIRST).ilog2() as usize + 1;
+const PAGES: usize = (THREADS_MAX / FIRST).ilog2() as usize;
+
+/// Slots of two threads never share a cache line.
+#[repr(align(64))]
+#[derive(Default)]
+struct Slot<T>(T);
 
 /// A `T` for every thread. `T` must bear to be read from other threads, since [`PerThread::each`] does so.
 pub struct PerThread<T> {
-    pages: [OnceBox<Box<[T]>>; PAGES],
+    first: [Slot<T>; FIRST],
+    pages: [OnceBox<Box<[Slot<T>]>>; PAGES],
 }
 
-/// Page and place in the page.
-#[inline(always)]
+/// Page and place in the page, of a number from `FIRST` on.
 fn place(index: usize) -> (usize, usize) {
-    match index {
-        0..FIRST => (0, index),
-        _ => {
-            let page = (index / FIRST).ilog2() as usize + 1;
-            (page, index - (FIRST << (page - 1)))
-        }
-    }
+    let page = (index / FIRST).ilog2() as usize;
+    (page, index - length(page))
 }
 
 fn length(page: usize) -> usize {
-    FIRST << page.saturating_sub(1)
+    FIRST << page
 }
 
 impl<T: Default + Send + Sync> PerThread<T> {
-    /// Nothing is allocated yet.
-    pub const fn new() -> Self {
-        PerThread { pages: [const { OnceBox::new() }; PAGES] }
-    }
-
-    /// The slot of the calling thread, if it or its page was used before. `None` also where [`thread_index`] is `None`.
-    #[inline(always)]
-    pub fn get(&self) -> Option<&T> {
-        self.at(thread_index()?)
+    /// Slots for a few threads, all in their default state.
+    pub fn new() -> Self {
+        PerThread { first: Default::default(), pages: [const { OnceBox::new() }; PAGES] }
     }
 
     /// The slot of the calling thread. `None` where [`thread_index`] is `None`.
     #[inline(always)]
-    pub fn get_or_make(&self) -> Option<&T> {
+    pub fn get(&self) -> Option<&T> {
         self.make_at(thread_index()?)
     }
 
-    /// The slot of the thread with this number, and its page if need be.
-    pub fn make_at(&self, index: usize) -> Option<&T> {
-        let (page, offset) = place(index);
-        let make = || (0..length(page)).map(|_| T::default()).collect();
-        self.pages.get(page)?.get_or_make(make).get(offset)
+    /// The slot of the thread with this number, if there is one yet.
+    #[inline(always)]
+    pub fn at(&self, index: usize) -> Option<&T> {
+        match self.first.get(index) {
+            Some(slot) => Some(&slot.0),
+            None => {
+                let (page, offset) = place(index);
+                Some(&self.pages.get(page)?.get()?.get(offset)?.0)
+            }
+        }
     }
 
     /// The slot of the thread with this number.
-    #[inline(always)]
-    pub fn at(&self, index: usize) -> Option<&T> {
+    pub fn make_at(&self, index: usize) -> Option<&T> {
+        if let Some(slot) = self.first.get(index) {
+            return Some(&slot.0);
+        }
         let (page, offset) = place(index);
-        self.pages.get(page)?.get()?.get(offset)
+        let make = || (0..length(page)).map(|_| Slot::default()).collect();
+        Some(&self.pages.get(page)?.get_or_make(make).get(offset)?.0)
     }
 
-    /// All slots whose page was ever used, those of ended threads and those that nobody used too.
+    /// All slots that there are, those of ended threads and those that nobody used too.
     pub fn each(&self) -> impl Iterator<Item = &T> {
-        self.pages.iter().filter_map(OnceBox::get).flatten()
+        let pages = self.pages.iter().filter_map(OnceBox::get).flatten();
+        self.first.iter().chain(pages).map(|slot| &slot.0)
     }
 }
 
@@ -85,22 +88,22 @@ mod tests {
     #[test]
     fn every_number_has_a_place_of_its_own() {
         let mut expected = (0..PAGES).flat_map(|page| (0..length(page)).map(move |offset| (page, offset)));
-        for index in 0..THREADS_MAX {
+        for index in FIRST..THREADS_MAX {
             assert_eq!(expected.next(), Some(place(index)));
         }
-        assert_eq!(place(FIRST), (1, 0));
+        assert_eq!(expected.next(), None);
     }
 
     #[test]
     fn threads_never_see_the_slots_of_others_as_theirs() {
         let slots = PerThread::<AtomicU64>::new();
-        assert!(slots.get().is_none());
+        assert!(slots.at(FIRST).is_none());
         let barrier = Barrier::new(20);
         std::thread::scope(|scope| {
             for number in 1..=20 {
                 let (slots, barrier) = (&slots, &barrier);
                 scope.spawn(move || {
-                    let slot = slots.get_or_make().unwrap();
+                    let slot = slots.get().unwrap();
                     slot.store(number, Relaxed);
                     barrier.wait();
                     assert_eq!(slots.get().unwrap().load(Relaxed), number);

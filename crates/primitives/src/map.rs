@@ -586,10 +586,14 @@ mod tests {
         let map = ConcurrentMap::new();
         for round in 0..N / 20 {
             let values: Vec<usize> = thread::scope(|scope| {
-                let threads: Vec<_> = (0..2).map(|me| scope.spawn({
-                    let map = &map;
-                    move || map.get_or_insert_with(round, || me)
-                })).collect();
+                let threads: Vec<_> = (0..2)
+                    .map(|me| {
+                        scope.spawn({
+                            let map = &map;
+                            move || map.get_or_insert_with(round, || me)
+                        })
+                    })
+                    .collect();
                 threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
             });
             assert_eq!(values[0], values[1]);

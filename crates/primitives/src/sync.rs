@@ -34,3 +34,11 @@ impl<T> Racy<T> {
 
 #[cfg(feature = "model")]
 pub use loom::cell::UnsafeCell as Racy;
+
+/// One turn of a short busy wait.
+pub fn spin() {
+    #[cfg(feature = "model")]
+    loom::thread::yield_now();
+    #[cfg(not(feature = "model"))]
+    std::hint::spin_loop();
+}

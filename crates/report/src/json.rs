@@ -17,6 +17,9 @@ struct Report<'a> {
     tool: Tool<'a>,
     runtime: &'a str,
     findings: Vec<Item<'a>>,
+    /// Where the analysis stopped looking; left out where it did not.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    limits: &'a [String],
 }
 
 #[derive(Serialize)]
@@ -87,6 +90,7 @@ pub(crate) fn render(page: &Page<'_>) -> String {
         tool: Tool { name: "raceproof", version: page.version },
         runtime: page.runtime.as_str(),
         findings: page.findings.iter().map(|finding| item(page.files, finding)).collect(),
+        limits: &page.summary.limits,
     };
     let mut json = serde_json::to_string_pretty(&report).expect("text and numbers only");
     json.push('\n');

@@ -106,6 +106,8 @@ pub struct Summary {
     pub n_hidden: usize,
     /// How long it took, such as `0.12 s`. Without it, the same input gives the same bytes.
     pub elapsed: Option<String>,
+    /// Limits of the analysis that were reached, in words.
+    pub limits: Vec<String>,
 }
 
 /// Shows a page in a format. The result ends with a line break, unless it is empty.

@@ -125,7 +125,12 @@ impl Sample {
             runtime: Runtime::FreeThreaded,
             version: "0.1.0",
             colour: false,
-            summary: Summary { n_files: self.files.len(), n_hidden: 1, elapsed: Some("0.12 s".into()) },
+            summary: Summary {
+                n_files: self.files.len(),
+                n_hidden: 1,
+                elapsed: Some("0.12 s".into()),
+                limits: Vec::new(),
+            },
         }
     }
 }

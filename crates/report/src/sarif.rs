@@ -61,7 +61,8 @@ fn descriptor(rule: &RuleInfo) -> Descriptor<'_> {
         id: rule.name,
         name: pascal_case(rule.name),
         short_description: Text::plain(rule.summary),
-        help: Text { text: rule.docs.to_owned(), markdown: Some(rule.docs) },
+        // Viewers show the page; what they fall back to need not hold it a second time.
+        help: Text { text: format!("raceproof explain {}", rule.name), markdown: Some(rule.docs) },
         default_configuration: Configuration { enabled: rule.on_by_default, level: level(rule.severity) },
         properties: DescriptorProperties { code: rule.code, tags: ["concurrency", "thread-safety"], problem_severity },
     }

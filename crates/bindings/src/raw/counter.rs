@@ -10,7 +10,7 @@ use pyo3::ffi::{self, Py_ssize_t, PyObject, PyTypeObject};
 use pyo3::prelude::*;
 
 use super::native_type::{NativeType, slot};
-use super::object::{
+use super::slots::{
     allocate, amount, compare, expect, forget_weakrefs, free, int, new_ref, none, number, number_and_shared, overflow,
     raise, repr_with, shared_if, truth, tuple_of, wide_int,
 };
@@ -154,10 +154,20 @@ slot! {
     } else null_mut()
 }
 
+/// The value lies in a cache line of its own: threads that change it at once would otherwise also take the object's
+/// head away from each other, which the interpreter looks at several times in each operation.
+#[repr(C)]
+#[derive(Default)]
+struct Apart {
+    before: [u64; 8],
+    value: AtomicInt,
+    after: [u64; 7],
+}
+
 fn atomic(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    NativeType::new::<Object<AtomicInt>>(c"raceproof.AtomicInt", ATOMIC_DOC)
+    NativeType::new::<Object<Apart>>(c"raceproof.AtomicInt", ATOMIC_DOC)
         .flags(ffi::Py_TPFLAGS_BASETYPE)
-        .offset(c"__weaklistoffset__", offset_of!(Object<AtomicInt>, weakrefs))
+        .offset(c"__weaklistoffset__", offset_of!(Object<Apart>, weakrefs))
         .slot(ffi::Py_tp_new, atomic_new as _)
         .slot(ffi::Py_tp_dealloc, atomic_free as _)
         .slot(ffi::Py_tp_repr, atomic_repr as _)
@@ -209,7 +219,7 @@ stays as it was.";
 #[inline(always)]
 unsafe fn cell<'a>(this: *mut PyObject) -> &'a AtomicInt {
     // SAFETY: `this` is alive during the slot, and its number was written in `atomic_new`.
-    unsafe { &(*this.cast::<Object<AtomicInt>>()).counter }
+    unsafe { &(*this.cast::<Object<Apart>>()).counter.value }
 }
 
 /// Adds `amount` and returns the value before.
@@ -251,15 +261,15 @@ slot! {
         let Some((value, shared)) = number_and_shared(c"|L$p:AtomicInt", c"value", args, kwargs) else {
             return null_mut();
         };
-        let this = allocate::<Object<AtomicInt>>(class);
+        let this = allocate::<Object<Apart>>(class);
         if !this.is_null() {
-            (&raw mut (*this).counter).write(AtomicInt::new(value));
+            (&raw mut (*this).counter).write(Apart { value: AtomicInt::new(value), ..Apart::default() });
         }
         shared_if(shared && !this.is_null(), this.cast())
     } else null_mut()
 
     fn atomic_free(this: *mut PyObject) -> () {
-        forget_weakrefs(this, (*this.cast::<Object<AtomicInt>>()).weakrefs);
+        forget_weakrefs(this, (*this.cast::<Object<Apart>>()).weakrefs);
         free(this);
     } else ()
 

@@ -4,6 +4,7 @@
 //! says by serial number whose it is, so nothing that an ended thread left is ever taken for one's own. An object in
 //! the dict of the thread state is freed when the thread ends and frees the entries.
 
+use std::cell::RefCell;
 use std::ffi::{c_int, c_void};
 use std::mem::offset_of;
 use std::ptr::null_mut;
@@ -19,8 +20,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyString, PyType};
 
 use super::native_type::{NativeType, slot};
-use super::object::{allocate, class_getitem, forget_weakrefs, free, new_ref, none, raise, shared_if};
 use super::refcount;
+use super::slots::{allocate, class_getitem, forget_weakrefs, free, new_ref, none, raise, shared_if};
 
 /// What one thread has in one `ThreadLocal`. Only this thread stores into it, except for emptying it at its end.
 #[derive(Default)]
@@ -127,17 +128,43 @@ impl ThreadEnd {
     }
 }
 
-impl Drop for ThreadEnd {
-    fn drop(&mut self) {
-        // Only the thread itself adds to the list, and values that are dropped here may do so.
-        let next = || self.kept.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        while let Some(entries) = next() {
-            let entry = entries.upgrade();
-            let entry = entry.as_deref().and_then(|entries| entries.at(self.number.index));
+thread_local! {
+    /// While a thread ends: the locals that it begins to use again, in the `__del__` of a value that is freed. The dict
+    /// of the thread is gone by then, and a new one would never be freed.
+    static LATE: RefCell<Option<Vec<Weak<Entries>>>> = const { RefCell::new(None) };
+}
+
+/// A `__del__` that sets a value whose `__del__` sets a value, and so on, is followed so many times.
+const LATE_ROUNDS: usize = 100;
+
+impl ThreadEnd {
+    fn empty(&self, kept: Vec<Weak<Entries>>) {
+        for entries in kept {
+            let entries = entries.upgrade();
+            let entry = entries.as_deref().and_then(|entries| entries.at(self.number.index));
             if let Some(entry) = entry.filter(|entry| entry.owner.load(Acquire) == self.number.serial) {
                 entry.empty();
             }
         }
+    }
+}
+
+impl Drop for ThreadEnd {
+    fn drop(&mut self) {
+        let kept = std::mem::take(self.kept.get_mut().unwrap_or_else(PoisonError::into_inner));
+        // After a fork, and when the interpreter ends, another thread frees this.
+        if thread_number() != Some(self.number) {
+            return self.empty(kept);
+        }
+        LATE.set(Some(Vec::new()));
+        self.empty(kept);
+        for _ in 0..LATE_ROUNDS {
+            match LATE.replace(Some(Vec::new())) {
+                Some(late) if !late.is_empty() => self.empty(late),
+                _ => break,
+            }
+        }
+        LATE.set(None);
     }
 }
 
@@ -182,7 +209,10 @@ unsafe fn claim<'a>(this: *mut PyObject, number: ThreadNumber) -> PyResult<&'a E
     let entry = entries.and_then(|entries| Some((entries, entries.make_at(number.index)?)));
     let (entries, entry) = entry.ok_or_else(|| PyRuntimeError::new_err("too many threads"))?;
     entry.empty();
-    ThreadEnd::current(py, number)?.get().keep(entries);
+    let is_late = LATE.with_borrow_mut(|late| late.as_mut().map(|late| late.push(Arc::downgrade(entries))).is_some());
+    if !is_late {
+        ThreadEnd::current(py, number)?.get().keep(entries);
+    }
     entry.owner.store(number.serial, Release);
     Ok(entry)
 }

@@ -4,20 +4,29 @@
 //! What holds in here: no Python code (`__hash__`, `__eq__`, `__del__`, a callback, an allocation that may collect)
 //! runs while a lock of ours is held; nothing blocks while attached to the interpreter; a panic never leaves a slot.
 
+pub mod async_lock;
 pub mod call;
 pub mod counter;
+pub mod detached;
 pub mod dict;
 pub mod dict_table;
 pub mod held;
+pub mod lazy;
 pub mod list;
 pub mod list_items;
 pub mod local;
+pub mod lock;
 pub mod map;
 pub mod native_type;
 pub mod object;
+pub mod once_function;
+pub mod owned;
+pub mod patience;
+pub mod ready;
 pub mod refcount;
 pub mod reference;
 pub mod section;
 pub mod set;
 pub mod sharing;
+pub mod slots;
 pub mod symbol;

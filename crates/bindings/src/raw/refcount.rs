@@ -125,6 +125,25 @@ pub unsafe fn immortalize(object: *mut PyObject) {
     let _ = object;
 }
 
+/// Gives an object up that this thread made and is about to hand to others, if `before`, which it replaces, was not made
+/// by this thread either: from now on whoever drops the last reference frees it. Otherwise that thread would have to
+/// hand it back to this one, which costs more than the object.
+///
+/// # Safety
+/// The caller owns a reference to each, and is attached.
+#[inline(always)]
+pub unsafe fn disown_like(before: *mut PyObject, object: *mut PyObject) {
+    #[cfg(Py_GIL_DISABLED)]
+    // SAFETY: the caller's promise.
+    unsafe {
+        if !free_threaded::is_owned(before) && free_threaded::is_owned(object) {
+            free_threaded::disown(object);
+        }
+    };
+    #[cfg(not(Py_GIL_DISABLED))]
+    let _ = (before, object);
+}
+
 /// Switches reference counting off for an object if no other thread can be counting it now; says whether it is off.
 ///
 /// # Safety
@@ -200,9 +219,36 @@ mod free_threaded {
         usize::MAX
     }
 
+    /// Moves the plain count into the shared one (`_Py_ExplicitMergeRefcount`).
+    ///
+    /// # Safety
+    /// This thread owns the object, and holds a reference to it.
+    #[inline(always)]
+    pub unsafe fn disown(object: *mut PyObject) {
+        // SAFETY: only the owner writes the plain count and the owner's name, in this order before the exchange (CPython
+        // gh-119999). No count is lost: others change the shared one only, which the exchange takes into account.
+        unsafe {
+            let local = (*object).ob_ref_local.load(Relaxed);
+            if local == IMMORTAL {
+                return;
+            }
+            (*object).ob_ref_local.store(0, Relaxed);
+            (*object).ob_tid = 0;
+            let shared = &(*object).ob_ref_shared;
+            let mut seen = shared.load(Relaxed);
+            loop {
+                let count = (seen & !STATE) + local as isize * SHARED_ONE;
+                match shared.compare_exchange_weak(seen, count | MERGED, AcqRel, Relaxed) {
+                    Ok(_) => return,
+                    Err(now) => seen = now,
+                }
+            }
+        }
+    }
+
     /// Is the plain count ours to write?
     #[inline(always)]
-    unsafe fn is_owned(object: *mut PyObject) -> bool {
+    pub unsafe fn is_owned(object: *mut PyObject) -> bool {
         // SAFETY: the caller's promise; CPython reads this word racily too.
         unsafe { (*object).ob_tid == thread_id() }
     }

@@ -9,8 +9,8 @@ use pyo3::ffi::{self, Py_ssize_t, PyObject, PyTypeObject};
 use pyo3::prelude::*;
 
 use super::native_type::{NativeType, slot};
-use super::object::{allocate, class_getitem, expect, forget_weakrefs, free, none, repr_with, shared_if, truth};
 use super::refcount;
+use super::slots::{allocate, class_getitem, expect, forget_weakrefs, free, none, repr_with, shared_if, truth};
 
 #[repr(C)]
 struct Reference {
@@ -194,6 +194,6 @@ slot! {
     } else null_mut()
 
     fn newargs(this: *mut PyObject, _none: *mut PyObject) -> *mut PyObject {
-        super::object::tuple_of(load(this))
+        super::slots::tuple_of(load(this))
     } else null_mut()
 }

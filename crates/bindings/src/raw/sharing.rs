@@ -7,13 +7,17 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pyo3::PyClass;
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 static ON: AtomicBool = AtomicBool::new(true);
 
-/// Adds `share`, `is_shared` and `set_sharing`.
+/// Adds `share`, `is_shared` and `set_sharing`. `RACEPROOF_SHARING=0` in the environment switches sharing off.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    if std::env::var_os("RACEPROOF_SHARING").is_some_and(|value| value == "0") {
+        ON.store(false, Ordering::Relaxed);
+    }
     module.add_function(wrap_pyfunction!(share, module)?)?;
     module.add_function(wrap_pyfunction!(is_shared, module)?)?;
     module.add_function(wrap_pyfunction!(set_sharing, module)?)
@@ -64,4 +68,11 @@ pub fn keep<T>(object: Bound<'_, T>) -> Bound<'_, T> {
 pub fn pin_class(class: &Bound<'_, PyType>) {
     // SAFETY: this thread made the type a moment ago, and no other has seen it yet.
     unsafe { super::refcount::immortalize(class.as_ptr()) };
+}
+
+/// Adds a class written with PyO3 to the module, and pins it.
+pub fn add_class<T: PyClass>(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<T>()?;
+    pin_class(&module.py().get_type::<T>());
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 
 use super::Analysis;
-use crate::body::{FunctionKind, Import, Op, Val};
+use crate::body::{FunctionKind, Op, Val};
 use crate::project::{FuncId, ModuleId, Symbol};
 
 /// The imports that run when a module is loaded.
@@ -69,7 +69,7 @@ impl Analysis<'_> {
                 let Op::Import(idx) = body.op(val) else { continue };
                 let import = self.project.modules[module.0 as usize].imports[idx as usize];
                 if !import.for_types {
-                    edges[module.0 as usize].extend(self.loaded(module, import));
+                    edges[module.0 as usize].extend(self.loaded(module, idx));
                 }
             }
         }
@@ -85,10 +85,11 @@ impl Analysis<'_> {
     }
 
     /// The modules that an import loads.
-    fn loaded(&self, module: ModuleId, import: Import) -> Vec<ModuleId> {
+    fn loaded(&self, module: ModuleId, idx: u32) -> Vec<ModuleId> {
+        let import = self.project.modules[module.0 as usize].imports[idx as usize];
         let mut found: Vec<ModuleId> =
             self.project.find_module(module, import.module, import.level).into_iter().collect();
-        match self.project.imported(module, import, 0) {
+        match self.project.imported(module, idx) {
             Symbol::Module(member) if !found.contains(&member) => found.push(member),
             _ => {}
         }
@@ -109,7 +110,7 @@ impl Analysis<'_> {
                 let loaded = match body.op(at) {
                     Op::Import(idx) => {
                         let import = self.project.modules[module.0 as usize].imports[idx as usize];
-                        if import.for_types { Vec::new() } else { self.loaded(module, import) }
+                        if import.for_types { Vec::new() } else { self.loaded(module, idx) }
                     }
                     Op::Call { args, .. } if self.loads_by_name(func, at) => {
                         match body.args(args).first().map(|arg| body.op(arg.value)) {

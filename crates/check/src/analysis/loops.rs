@@ -33,6 +33,7 @@ impl Analysis<'_> {
     #[must_use]
     pub fn loops(&self) -> Vec<Loop> {
         let mut found = Vec::new();
+        let handed = self.handed_to_threads();
         for func in self.functions().filter(|func| !self.is_test(*func)) {
             let body = self.body(func);
             for val in body.vals() {
@@ -42,7 +43,7 @@ impl Analysis<'_> {
                 if !starts {
                     continue;
                 }
-                let functions = self.on_loop(self.started_at(func, val));
+                let functions = self.on_loop(&handed, self.started_at(func, val));
                 let groups: Vec<usize> = self
                     .contexts
                     .groups_of(func)
@@ -69,7 +70,7 @@ impl Analysis<'_> {
             .map(|entry| entry.func)
             .collect();
         if !served.is_empty() {
-            found.push(Loop { site: None, multiple: false, main: true, functions: self.on_loop(served) });
+            found.push(Loop { site: None, multiple: false, main: true, functions: self.on_loop(&handed, served) });
         }
         found
     }
@@ -91,8 +92,15 @@ impl Analysis<'_> {
         found
     }
 
+    /// Where functions are handed to threads and pools, and which.
+    fn handed_to_threads(&self) -> FxHashSet<(FuncId, Val, FuncId)> {
+        let entries = self.contexts.groups.iter().flat_map(|group| &group.entries);
+        let to_thread = entries.filter(|entry| matches!(entry.kind, EntryKind::Thread | EntryKind::Pool));
+        to_thread.filter_map(|entry| entry.site.map(|(func, at)| (func, at, entry.func))).collect()
+    }
+
     /// What a coroutine runs on its own loop: all that it calls or starts as tasks, but not what it hands to threads.
-    fn on_loop(&self, entered: Vec<FuncId>) -> FxHashSet<FuncId> {
+    fn on_loop(&self, handed: &FxHashSet<(FuncId, Val, FuncId)>, entered: Vec<FuncId>) -> FxHashSet<FuncId> {
         let mut seen: FxHashSet<FuncId> = FxHashSet::default();
         let mut work = entered;
         while let Some(func) = work.pop() {
@@ -100,12 +108,7 @@ impl Analysis<'_> {
                 continue;
             }
             for site in &self.contexts.calls[func.0 as usize] {
-                let to_thread = site.spawns
-                    && self.contexts.groups.iter().flat_map(|group| &group.entries).any(|entry| {
-                        entry.site == Some((func, site.at))
-                            && entry.func == site.callee
-                            && matches!(entry.kind, EntryKind::Thread | EntryKind::Pool)
-                    });
+                let to_thread = site.spawns && handed.contains(&(func, site.at, site.callee));
                 if !to_thread && !site.guessed {
                     work.push(site.callee);
                 }

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashSet;
 
 use super::Analysis;
-use crate::body::{Body, LocalId, Op};
+use crate::body::{Body, Function, LocalId, Op};
 use crate::name::Name;
 use crate::project::FuncId;
 use crate::types::Slot;
@@ -44,14 +44,16 @@ impl Analysis<'_> {
     #[must_use]
     pub fn is_captured(&self, owner: FuncId, local: LocalId) -> bool {
         let module = self.project.module_of(owner);
-        let functions = self.project.modules[module.0 as usize].functions.iter();
+        let around = self.project.function(owner);
+        let inside = |function: &&Function| around.start <= function.start && function.end <= around.end;
+        let mut functions = self.project.modules[module.0 as usize].functions.iter().filter(inside);
         let captures = |body: &Body| {
             body.vals().any(|val| match body.op(val) {
                 Op::Captured(func, other) => other == local && self.project.func_id(module, func) == owner,
                 _ => false,
             })
         };
-        functions.into_iter().any(|function| captures(&function.body))
+        functions.any(|function| captures(&function.body))
     }
 
     /// Does the function make objects before anybody has them?

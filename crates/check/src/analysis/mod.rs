@@ -7,6 +7,7 @@
 mod conditions;
 mod creations;
 mod declared;
+mod ensured;
 mod escapes;
 pub mod failures;
 mod finalizers;
@@ -14,6 +15,8 @@ mod flags;
 mod footprints;
 mod handouts;
 mod imports;
+mod known;
+mod limits;
 mod lock_order;
 mod locks;
 mod loops;
@@ -47,6 +50,7 @@ pub use declared::DeclaredGuard;
 pub use escapes::{Escape, Part};
 pub use handouts::Handout;
 pub use imports::LazyImport;
+pub use known::Known;
 pub use lock_order::{Cycle, Edge, Witness};
 pub use locks::{Reentry, Under};
 pub use loops::Loop;
@@ -71,6 +75,8 @@ pub struct Analysis<'a> {
     pub summaries: &'a Summaries,
     /// What the built-ins promise.
     pub runtime: Runtime,
+    /// What has been asked already.
+    pub known: Known,
 }
 
 /// The other side of a race.
@@ -147,6 +153,17 @@ impl<'a> Analysis<'a> {
             let idx = access.place.0 as usize;
             (!std::mem::replace(&mut seen[idx], true)).then_some(access.place)
         })
+    }
+
+    /// The places that these functions access, in the order of the first access that anything has to each.
+    #[must_use]
+    pub fn places_in(&self, funcs: impl Iterator<Item = FuncId>) -> Vec<PlaceId> {
+        let first = |place: PlaceId| self.summaries.by_place.get(&place).and_then(|all| all.first());
+        let inside = funcs.flat_map(|func| self.accesses_in(func));
+        let mut found: Vec<_> = inside.map(|access| (first(access.place), access.place)).collect();
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().map(|(_, place)| place).collect()
     }
 
     /// The accesses to a place, in order of their text.

@@ -70,9 +70,7 @@ impl Trail {
 pub struct Reads(FxHashMap<Name, Vec<(FuncId, Val)>>);
 
 impl Analysis<'_> {
-    /// All calls that make threads, timers and executors, in order of the text.
-    #[must_use]
-    pub fn spawned(&self) -> Vec<Spawned> {
+    pub(super) fn find_spawned(&self) -> Vec<Spawned> {
         let mut by_site: FxHashMap<(FuncId, Val), Vec<FuncId>> = FxHashMap::default();
         for group in self.contexts.groups.iter().filter(|group| group.kind == EntryKind::Thread) {
             for entry in &group.entries {
@@ -111,9 +109,7 @@ impl Analysis<'_> {
         })
     }
 
-    /// Reads of all attributes and globals.
-    #[must_use]
-    pub fn reads(&self) -> Reads {
+    pub(super) fn find_reads(&self) -> Reads {
         let mut reads = Reads::default();
         for func in self.functions() {
             let body = self.body(func);

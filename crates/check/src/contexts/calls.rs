@@ -5,7 +5,8 @@ use smallvec::SmallVec;
 
 use super::entries;
 use crate::body::{Compare, FunctionKind, Op, Val};
-use crate::name::Name;
+use crate::name::{self, Name};
+use crate::parallel;
 use crate::project::{FuncId, Project};
 use crate::types::{Callee, Type, TypeMap};
 
@@ -29,14 +30,10 @@ pub struct CallSite {
 /// By function, whom it calls and who calls it.
 pub(super) fn graph(project: &Project, types: &TypeMap) -> (Vec<Vec<CallSite>>, Vec<Vec<CallSite>>) {
     let count = project.function_ids().count();
-    let mut calls: Vec<Vec<CallSite>> = vec![Vec::new(); count];
+    let calls = parallel::map(project.function_ids().collect(), |func| sites(project, types, func));
     let mut callers: Vec<Vec<CallSite>> = vec![Vec::new(); count];
-    for func in project.function_ids() {
-        let found = sites(project, types, func);
-        for site in &found {
-            callers[site.callee.0 as usize].push(*site);
-        }
-        calls[func.0 as usize] = found;
+    for site in calls.iter().flatten() {
+        callers[site.callee.0 as usize].push(*site);
     }
     (calls, callers)
 }
@@ -70,24 +67,24 @@ fn sites(project: &Project, types: &TypeMap, func: FuncId) -> Vec<CallSite> {
                 }
             }
             Op::Item { base, .. } => {
-                special(project, types, func, base, &["__getitem__"], |callee| add(val, callee, false, false))
+                special(project, types, func, base, &[name::GET_ITEM], |callee| add(val, callee, false, false))
             }
             Op::StoreItem { base, .. } => {
-                special(project, types, func, base, &["__setitem__"], |callee| add(val, callee, false, false));
+                special(project, types, func, base, &[name::SET_ITEM], |callee| add(val, callee, false, false));
             }
             Op::DelItem { base, .. } => {
-                special(project, types, func, base, &["__delitem__"], |callee| add(val, callee, false, false));
+                special(project, types, func, base, &[name::DEL_ITEM], |callee| add(val, callee, false, false));
             }
             Op::Iter { over, .. } => {
-                special(project, types, func, over, &["__iter__", "__aiter__"], |callee| {
+                special(project, types, func, over, &[name::ITER, name::ASYNC_ITER], |callee| {
                     add(val, callee, false, false)
                 });
             }
             Op::Compare { how: Compare::In | Compare::NotIn, right, .. } => {
-                special(project, types, func, right, &["__contains__"], |callee| add(val, callee, false, false));
+                special(project, types, func, right, &[name::CONTAINS], |callee| add(val, callee, false, false));
             }
             Op::Enter { context, .. } => {
-                let names = ["__enter__", "__exit__", "__aenter__", "__aexit__"];
+                let names = [name::ENTER, name::EXIT, name::ASYNC_ENTER, name::ASYNC_EXIT];
                 special(project, types, func, context, &names, |callee| add(val, callee, false, false));
             }
             Op::Class(idx) => {
@@ -136,11 +133,11 @@ fn properties(project: &Project, types: &TypeMap, func: FuncId, base: Val, name:
     found
 }
 
-fn special(project: &Project, types: &TypeMap, func: FuncId, base: Val, names: &[&str], mut each: impl FnMut(Callee)) {
+fn special(project: &Project, types: &TypeMap, func: FuncId, base: Val, names: &[Name], mut each: impl FnMut(Callee)) {
     for of in types.of(func, base) {
         if let Type::Instance(class) = of {
             for name in names {
-                if let Some(method) = project.method(*class, Name::new(name)) {
+                if let Some(method) = project.method(*class, *name) {
                     each(Callee { func: method, guessed: false, bound: true });
                 }
             }

@@ -4,16 +4,17 @@ use super::calls::is_scope_code;
 use super::{CallSite, Entry, EntryKind};
 use crate::body::{BlockKind, Body, FunctionKind, Op, Val};
 use crate::name::Name;
+use crate::parallel;
 use crate::project::{FuncId, ModuleId, Project, Symbol};
 use crate::types::{Slot, Std, Type, TypeMap};
 
 /// All entry points, in order of their text.
 pub(super) fn find(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]) -> Vec<Entry> {
-    let mut found = Vec::new();
     let forked = forked(project, types, callers);
     let imported = imported(project);
     let scripts: Vec<bool> = (0..project.modules.len()).map(|idx| !imported[idx] && is_script(project, idx)).collect();
-    for func in project.function_ids() {
+    let each = |func: FuncId| {
+        let mut found = Vec::new();
         let module = project.module_of(func).0 as usize;
         if project.function(func).kind == FunctionKind::Module {
             found.push(Entry { kind: EntryKind::Main, func, site: None, multiple: false });
@@ -32,8 +33,9 @@ pub(super) fn find(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]
             let kind = if on_loop { EntryKind::AsyncApi } else { EntryKind::Api };
             found.push(Entry { kind, func, site: None, multiple: true });
         }
-    }
-    found
+        found
+    };
+    parallel::map(project.function_ids().collect(), each).into_iter().flatten().collect()
 }
 
 /// How many steps from a fork hook are followed.
@@ -110,9 +112,9 @@ fn imported(project: &Project) -> Vec<bool> {
     let mut found = vec![false; project.modules.len()];
     for (idx, module) in project.modules.iter().enumerate() {
         let importer = ModuleId(crate::project::as_u32(idx));
-        for import in &module.imports {
+        for (idx, import) in (0..).zip(&module.imports) {
             let named = project.find_module(importer, import.module, import.level);
-            let member = match project.imported(importer, *import, 0) {
+            let member = match project.imported(importer, idx) {
                 Symbol::Module(module) => Some(module),
                 _ => None,
             };

@@ -11,7 +11,7 @@ mod sharing;
 mod wrappers;
 
 use facts::Span;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::annotations::Annotations;
 use crate::body::{FunctionKind, Val};
@@ -122,25 +122,29 @@ pub fn infer(project: &Project, types: &TypeMap, annotations: &Annotations, shar
 }
 
 /// How many groups there are before entry points share one; a few more come on top, one or two for each kind.
-const GROUPS_MAX: usize = 220;
+pub const GROUPS_MAX: usize = 220;
 
 fn group(found: Vec<Entry>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
+    // By group: how many entry points have a site, and the functions entered.
+    let mut seen: Vec<(usize, FxHashSet<FuncId>)> = Vec::new();
     for entry in found {
         // A task that is started in one place is one task; handlers are many.
         let started = entry.kind == EntryKind::Task && entry.site.is_some();
         let own = (matches!(entry.kind, EntryKind::Thread | EntryKind::Pool) || started) && groups.len() < GROUPS_MAX;
-        let known = groups.iter_mut().find(|group| {
-            let alike = group.entries.iter().all(|other| other.site.is_some() == entry.site.is_some());
-            group.kind == entry.kind && (!own && alike || group.entries.iter().any(|other| other.func == entry.func))
+        let known = groups.iter().zip(&seen).position(|(group, (sited, funcs))| {
+            let alike = *sited == if entry.site.is_some() { group.entries.len() } else { 0 };
+            group.kind == entry.kind && (!own && alike || funcs.contains(&entry.func))
         });
-        match known {
-            Some(group) => {
-                group.multiple |= entry.multiple || own;
-                group.entries.push(entry);
-            }
-            None => groups.push(Group { kind: entry.kind, multiple: entry.multiple, entries: vec![entry] }),
-        }
+        let idx = known.unwrap_or_else(|| {
+            groups.push(Group { kind: entry.kind, multiple: entry.multiple, entries: Vec::new() });
+            seen.push((0, FxHashSet::default()));
+            groups.len() - 1
+        });
+        groups[idx].multiple |= entry.multiple || known.is_some() && own;
+        groups[idx].entries.push(entry);
+        seen[idx].0 += usize::from(entry.site.is_some());
+        seen[idx].1.insert(entry.func);
     }
     groups
 }
@@ -181,8 +185,13 @@ impl Contexts {
 
     /// The groups that reach a function.
     pub fn groups_of(&self, func: FuncId) -> impl Iterator<Item = usize> + '_ {
-        let mask = self.reach[func.0 as usize];
-        (0..self.groups.len()).filter(move |idx| mask[idx / 128] & (1 << (idx % 128)) != 0)
+        let mut mask = self.reach[func.0 as usize];
+        std::iter::from_fn(move || {
+            let word = mask.iter().position(|bits| *bits != 0)?;
+            let bit = mask[word].trailing_zeros() as usize;
+            mask[word] &= mask[word] - 1;
+            Some(word * 128 + bit)
+        })
     }
 
     /// Does a group of this kind reach the function?

@@ -103,18 +103,7 @@ pub(super) fn find(
     }
     let sites = Sites::count(project, types);
     declared(annotations, &mut add);
-    for entry in entries {
-        if let (Some((caller, call)), Some(class)) = (entry.site, project.class_of(entry.func)) {
-            let handed_back = entry.kind == EntryKind::Pool && is_awaited_hand_over(project, types, caller, call);
-            // Two tasks of one object, started together or in a loop.
-            let alike = |other: &Entry| other.site == entry.site && project.class_of(other.func) == Some(class);
-            let with_others = entry.multiple || entries.iter().filter(|other| alike(other)).count() > 1;
-            let alone = entry.kind == EntryKind::Handler || entry.kind == EntryKind::Task && !with_others;
-            if !alone && !handed_back {
-                add(class, Reason::HandsOut, project.span(caller, call));
-            }
-        }
-    }
+    handed_out(project, types, entries, &mut add);
     for func in project.function_ids() {
         stores(project, types, func, &mut add);
     }
@@ -218,6 +207,27 @@ fn is_awaited_hand_over(project: &Project, types: &TypeMap, func: FuncId, call: 
         _ => false,
     };
     by_name || by_method
+}
+
+/// Objects whose methods are handed to threads, pools and loops.
+fn handed_out(project: &Project, types: &TypeMap, entries: &[Entry], add: &mut impl FnMut(ClassId, Reason, Span)) {
+    let mut together: FxHashMap<_, u32> = FxHashMap::default();
+    for entry in entries {
+        if let Some(class) = project.class_of(entry.func) {
+            *together.entry((entry.site, class)).or_default() += 1;
+        }
+    }
+    for entry in entries {
+        if let (Some((caller, call)), Some(class)) = (entry.site, project.class_of(entry.func)) {
+            let handed_back = entry.kind == EntryKind::Pool && is_awaited_hand_over(project, types, caller, call);
+            // Two tasks of one object, started together or in a loop.
+            let with_others = entry.multiple || together.get(&(entry.site, class)).is_some_and(|n| *n > 1);
+            let alone = entry.kind == EntryKind::Handler || entry.kind == EntryKind::Task && !with_others;
+            if !alone && !handed_back {
+                add(class, Reason::HandsOut, project.span(caller, call));
+            }
+        }
+    }
 }
 
 /// What people say of sharing.

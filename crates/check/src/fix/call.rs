@@ -8,7 +8,7 @@ use crate::analysis::Analysis;
 use crate::body::{Display, Op, Val};
 use crate::name::Name;
 use crate::project::FuncId;
-use crate::source::outline::Role;
+use crate::source::outline::{Kind, Role};
 use crate::types::{Slot, Std, Type};
 
 /// Hands a call to the loop's own thread.
@@ -85,18 +85,9 @@ pub fn report_error(analysis: &Analysis<'_>, func: FuncId, handler: Span) -> Opt
     if sheet.statement(only) != "pass" {
         return None;
     }
-    let module = analysis.project.module_of(func);
     let what = analysis.symbol(func);
     let what = if what.is_empty() { "the module" } else { what };
-    let mut edits: Vec<Edit> = Vec::new();
-    let logger = match own_logger(analysis, func) {
-        Some(logger) => logger,
-        None => {
-            let get = import::member(analysis, sheet, module, "logging", "getLogger", u32::MAX)?;
-            edits.extend(get.edit);
-            format!("{}(__name__)", get.text)
-        }
-    };
+    let (logger, mut edits) = logger(analysis, sheet, func)?;
     let line = format!("{logger}.exception(\"an error in {what}\")");
     edits.push(sheet.edit(sheet.start(only), sheet.end(only), line));
     Some(Fix { safety: Safety::Safe, title: "log the error".to_owned(), edits })
@@ -113,7 +104,6 @@ pub fn report_job(analysis: &Analysis<'_>, func: FuncId, call: Val) -> Option<Fi
     if sheet.statement(statement) != text || analysis.is_import_code(func) {
         return None;
     }
-    let module = analysis.project.module_of(func);
     if let Some((_, "map")) = analysis.method_call(func, call) {
         let edits = vec![sheet.edit(node.start, node.start, "list("), sheet.edit(node.end, node.end, ")")];
         return Some(Fix {
@@ -123,29 +113,47 @@ pub fn report_job(analysis: &Analysis<'_>, func: FuncId, call: Val) -> Option<Fi
         });
     }
     let is_task = text.contains("create_task(") || text.contains("ensure_future(");
-    let (name, title) = match is_task {
-        true => ("_keep_task", "keep the task until it is done, and log its error"),
-        false => ("_report_error", "log the error when the job is done"),
+    let title = match is_task {
+        true => "keep the task until it is done, and log its error",
+        false => "log the error when the job is done",
     };
-    let mut edits = match is_task {
-        true => vec![sheet.edit(node.start, node.start, format!("{name}(")), sheet.edit(node.end, node.end, ")")],
-        false => vec![sheet.edit(node.end, node.end, format!(".add_done_callback({name})"))],
-    };
-    if !analysis.project.globals[module.0 as usize].contains_key(&Name::new(name)) {
-        let logger = match own_logger(analysis, func) {
-            Some(logger) => logger,
-            None => {
-                let get = import::member(analysis, sheet, module, "logging", "getLogger", u32::MAX)?;
-                edits.extend(get.edit);
-                format!("{}(__name__)", get.text)
-            }
-        };
-        let helper = if is_task { KEEP_TASK } else { REPORT_ERROR };
-        let outermost = outline.around(statement).last()?;
-        let text = helper.replace("LOGGER", &logger).replace("    ", &sheet.unit(statement)).replace('\n', sheet.eol());
-        edits.push(sheet.line_above(outermost, &text)?);
+    let (name, mut edits) = reporter(analysis, sheet, func, statement, is_task)?;
+    match is_task {
+        true => {
+            edits.push(sheet.edit(node.start, node.start, format!("{name}(")));
+            edits.push(sheet.edit(node.end, node.end, ")"));
+        }
+        false => edits.push(sheet.edit(node.end, node.end, format!(".add_done_callback({name})"))),
     }
     Some(Fix { safety: Safety::Safe, title: title.to_owned(), edits })
+}
+
+/// The function of the module that reports how a job or task ended, and what makes it if it is not there yet.
+pub(super) fn reporter(
+    analysis: &Analysis<'_>,
+    sheet: Sheet<'_>,
+    func: FuncId,
+    statement: usize,
+    is_task: bool,
+) -> Option<(&'static str, Vec<Edit>)> {
+    let (name, helper) = if is_task { ("_keep_task", KEEP_TASK) } else { ("_report_error", REPORT_ERROR) };
+    let module = analysis.project.module_of(func);
+    if analysis.project.globals[module.0 as usize].contains_key(&Name::new(name)) {
+        return Some((name, Vec::new()));
+    }
+    let (logger, mut edits) = logger(analysis, sheet, func)?;
+    let text = helper.replace("LOGGER", &logger).replace("    ", &sheet.unit(statement)).replace('\n', sheet.eol());
+    edits.push(sheet.line_above(definitions(sheet, statement)?, &text)?);
+    Some((name, edits))
+}
+
+/// The statement of the module above which new definitions stand that `statement` needs: its first function or class.
+pub(super) fn definitions(sheet: Sheet<'_>, statement: usize) -> Option<usize> {
+    let outline = sheet.outline;
+    let outermost = outline.around(statement).last()?;
+    let defines = |idx: &usize| matches!(outline.statements[*idx].kind, Kind::Function | Kind::Class);
+    let first = outline.suites[0].statements.iter().copied().find(defines);
+    Some(first.map_or(outermost, |first| first.min(outermost)))
 }
 
 const REPORT_ERROR: &str = "\
@@ -170,6 +178,15 @@ def _finish_task(task):
         LOGGER.error(\"a task failed\", exc_info=task.exception())
 
 ";
+
+/// How a function names a logger, and the import that this takes.
+fn logger(analysis: &Analysis<'_>, sheet: Sheet<'_>, func: FuncId) -> Option<(String, Vec<Edit>)> {
+    if let Some(logger) = own_logger(analysis, func) {
+        return Some((logger, Vec::new()));
+    }
+    let get = import::member(analysis, sheet, analysis.project.module_of(func), "logging", "getLogger", u32::MAX)?;
+    Some((format!("{}(__name__)", get.text), get.edit.into_iter().collect()))
+}
 
 /// A logger of the module.
 fn own_logger(analysis: &Analysis<'_>, func: FuncId) -> Option<String> {

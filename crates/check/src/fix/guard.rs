@@ -151,8 +151,7 @@ pub(super) fn shared(analysis: &Analysis<'_>, sheet: Sheet<'_>, access: &Access)
     let member = if interrupts(analysis, access.place) { "RLock" } else { "Lock" };
     let lock = new_lock(analysis, sheet, init, u32::MAX, member)?;
     let this = analysis.body(init).locals.first()?;
-    let mut edits = vec![sheet.line_above(at, &format!("{this}.{name} = {}()", lock.text))?];
-    edits.extend(lock.edit);
+    let edits = making(lock, &format!("{this}.{name}"), |line| sheet.line_above(at, &line))?;
     let text = written_beside(analysis, access, slot, name)?;
     Some(Guard { text, slot: Slot::Attr(class, name), place: None, edits, is_async: false })
 }
@@ -343,7 +342,7 @@ fn made(analysis: &Analysis<'_>, sheet: Sheet<'_>, slot: Slot, name: Name, lock:
                 |op| matches!(op, Op::StoreGlobal { name, .. } | Op::Declare { base: None, name } if name == global),
             );
             let at = at.or_else(|| after_imports(sheet))?;
-            place_line(analysis, sheet, code, at, &format!("{name} = "), lock)
+            place_line(analysis, sheet, code, at, name.as_str(), lock)
         }
         Slot::Attr(class, attribute) => in_class(analysis, sheet, class, attribute, name, lock),
         Slot::Local(owner, local) => {
@@ -353,7 +352,7 @@ fn made(analysis: &Analysis<'_>, sheet: Sheet<'_>, slot: Slot, name: Name, lock:
                 owner,
                 |op| matches!(op, Op::StoreLocal { local: stored, .. } if stored == local),
             )?;
-            place_line(analysis, sheet, owner, at, &format!("{name} = "), lock)
+            place_line(analysis, sheet, owner, at, name.as_str(), lock)
         }
     }
 }
@@ -384,7 +383,7 @@ fn in_class(
         );
         let at = at.or_else(|| last_of(analysis, sheet, *init))?;
         let this = analysis.body(*init).locals.first()?;
-        return place_line(analysis, sheet, *init, at, &format!("{this}.{name} = "), lock);
+        return place_line(analysis, sheet, *init, at, &format!("{this}.{name}"), lock);
     }
     let at = first_store(
         analysis,
@@ -393,12 +392,12 @@ fn in_class(
         |op| matches!(op, Op::StoreLocal { local, .. } if analysis.body(code).locals[local.0 as usize] == attribute),
     );
     match at {
-        Some(at) => place_line(analysis, sheet, code, at, &format!("{name} = "), lock),
+        Some(at) => place_line(analysis, sheet, code, at, name.as_str(), lock),
         None => first_in_class(analysis, sheet, class, code, name, lock),
     }
 }
 
-fn is_self(analysis: &Analysis<'_>, func: FuncId, base: Val) -> bool {
+pub(super) fn is_self(analysis: &Analysis<'_>, func: FuncId, base: Val) -> bool {
     matches!(analysis.body(func).op(base), Op::Local(local) if local.0 == 0)
 }
 
@@ -409,7 +408,12 @@ fn has_slots(analysis: &Analysis<'_>, class: ClassId) -> bool {
 
 /// The statement of a function's own suite that holds its first node of a kind; none if it stands deeper, where it
 /// may not run.
-fn first_store(analysis: &Analysis<'_>, sheet: Sheet<'_>, func: FuncId, wanted: impl Fn(Op) -> bool) -> Option<usize> {
+pub(super) fn first_store(
+    analysis: &Analysis<'_>,
+    sheet: Sheet<'_>,
+    func: FuncId,
+    wanted: impl Fn(Op) -> bool,
+) -> Option<usize> {
     let body = analysis.body(func);
     let val = body.vals().find(|val| wanted(body.op(*val)))?;
     let only_rests = body.enclosing(val).all(|(_, block)| matches!(block.kind, BlockKind::Else(_)));
@@ -441,7 +445,7 @@ fn after_imports(sheet: Sheet<'_>) -> Option<usize> {
     top.iter().take_while(head).last().copied()
 }
 
-/// `name = threading.Lock()` on a line of its own after a statement, and the import.
+/// `target = threading.Lock()` on a line of its own after a statement, and the import.
 fn place_line(
     analysis: &Analysis<'_>,
     sheet: Sheet<'_>,
@@ -451,13 +455,19 @@ fn place_line(
     lock: &str,
 ) -> Option<Vec<Edit>> {
     let lock = new_lock(analysis, sheet, func, sheet.start(at), lock)?;
-    let mut line = format!("{target}{}()", lock.text);
-    if sheet.outline.statements[at].suite == 0
-        && matches!(sheet.outline.statements[at].kind, Kind::Text | Kind::Future | Kind::Import)
-    {
-        line = format!("{}{line}", sheet.eol());
-    }
-    let mut edits = vec![sheet.line_after(at, &line)?];
+    let statement = sheet.outline.statements[at];
+    let in_head = statement.suite == 0 && matches!(statement.kind, Kind::Text | Kind::Future | Kind::Import);
+    let gap = if in_head { sheet.eol() } else { "" };
+    making(lock, target, |line| sheet.line_after(at, &format!("{gap}{line}")))
+}
+
+/// `target = Lock()` on the line that `placed` puts it on, and the import that this takes.
+pub(super) fn making(
+    lock: import::Imported,
+    target: &str,
+    placed: impl FnOnce(String) -> Option<Edit>,
+) -> Option<Vec<Edit>> {
+    let mut edits = vec![placed(format!("{target} = {}()", lock.text))?];
     edits.extend(lock.edit);
     Some(edits)
 }
@@ -475,14 +485,11 @@ fn first_in_class(
     let statements = &outline.suites[*outline.parts[found].first()?].statements;
     let first = *statements.first()?;
     let lock = new_lock(analysis, sheet, code, sheet.start(first), lock)?;
-    let line = format!("{name} = {}()", lock.text);
-    let mut edits = vec![match outline.statements[first].kind {
-        Kind::Text => sheet.line_after(first, &format!("{}{}{line}", sheet.eol(), sheet.indent(sheet.start(first))))?,
-        Kind::Function => sheet.line_before(first, &format!("{line}{}", sheet.eol()))?,
-        _ => sheet.line_before(first, &line)?,
-    }];
-    edits.extend(lock.edit);
-    Some(edits)
+    making(lock, name.as_str(), |line| match outline.statements[first].kind {
+        Kind::Text => sheet.line_after(first, &format!("{}{}{line}", sheet.eol(), sheet.indent(sheet.start(first)))),
+        Kind::Function => sheet.line_before(first, &format!("{line}{}", sheet.eol())),
+        _ => sheet.line_before(first, &line),
+    })
 }
 
 fn new_lock(

@@ -142,7 +142,10 @@ fn other_region(
 ) -> Option<Option<(Region, String)>> {
     let writes = is_write(other);
     let copies = other.touch == Touch::Snapshot && !analysis.runtime.snapshots_are_atomic();
-    let steps = other.touch == Touch::Iterate || copies;
+    let bare = !analysis.runtime.container_steps_are_atomic()
+        && analysis.container(other.place).is_some()
+        && !matches!(other.touch, Touch::Load | Touch::Store(_) | Touch::Escape | Touch::Member);
+    let steps = other.touch == Touch::Iterate || copies || bare;
     let aliased = other.aliased && !writes;
     let holds = guard.place.is_some_and(|lock| analysis.summaries.locks_at(other.func, other.act).holds(lock));
     if holds || aliased || analysis.is_import_code(other.func) || !(writes || steps) {

@@ -28,28 +28,32 @@ pub(super) fn member(
 ) -> Option<Imported> {
     let lowered = &analysis.project.modules[module.0 as usize];
     let body = &lowered.functions.first()?.body;
+    let top = package.split('.').next().unwrap_or(package);
     let mut taken = false;
     for val in body.vals() {
         let Op::StoreGlobal { name, value, .. } = body.op(val) else { continue };
         let node = body.node(val);
         let Op::Import(idx) = body.op(value) else {
-            taken |= name == package;
+            taken |= name == top;
             continue;
         };
         let import = lowered.imports[idx as usize];
         let statement = sheet.outline.at(node.start)?;
         let usable = sheet.outline.statements[statement].suite == 0 && node.end <= before && import.level == 0;
         if usable && import.module == package && import.member.is_none() {
-            return Some(Imported { text: format!("{name}.{member}"), edit: None });
+            // `import a.b` binds `a`.
+            let base = if import.binds_top { package } else { name.as_str() };
+            return Some(Imported { text: format!("{base}.{member}"), edit: None });
         }
         if usable && import.module == package && import.member == Some(Name::new(member)) {
             return Some(Imported { text: name.to_string(), edit: None });
         }
-        taken |= name == package && (import.module != package || import.member.is_some());
+        let same_top = import.module.as_str().split('.').next() == Some(top);
+        taken |= name == top && (!same_top || import.member.is_some());
     }
     let bound_elsewhere = (1..lowered.functions.len()).any(|idx| {
         let function = lowered.function(FuncIdx(super::sheet::as_u32(idx)));
-        function.globals.contains(&Name::new(package))
+        function.globals.contains(&Name::new(top))
     });
     if taken || bound_elsewhere {
         return None;

@@ -6,12 +6,17 @@
 
 mod call;
 mod class;
+mod context_var;
+mod entry;
 mod guard;
+mod hoist;
 mod hold;
 mod import;
 mod local;
 mod merge;
 mod once;
+mod own_event;
+mod pool;
 mod primitive;
 mod publish;
 mod region;
@@ -22,10 +27,14 @@ mod with;
 
 pub use call::{hand_out_copy, report_error, report_job, through_loop};
 pub use class::{own_slot, start_last};
+pub use context_var::{of_thread_local, own_for_each};
+pub use hoist::{hoisted, hoisted_local, in_constructor, made_early, not_again, one_for_each_key};
 pub use hold::{hold_known, hold_lock};
 pub use merge::merge_blocks;
 pub use once::{double_checked, recheck};
-pub use primitive::{reentrant, thread_lock};
+pub use own_event::event_for_each_run;
+pub use pool::pooled;
+pub use primitive::{loop_lock, reentrant, thread_lock};
 pub use publish::publish_last;
 pub use snapshot::{copy_of, snapshot};
 pub use step::{one_step, read_once};

@@ -2,6 +2,7 @@
 
 use facts::{Fix, Safety};
 
+use super::entry::Entry;
 use super::guard::{self, Guard};
 use super::hold;
 use super::publish::Publication;
@@ -26,6 +27,8 @@ struct Creation<'a> {
     lines: Vec<String>,
     /// Do the lines open a block?
     opens: bool,
+    /// An entry that is looked up again afterwards.
+    entry: Option<Entry>,
 }
 
 /// Wraps the creation of a lazily made object in a lock, and tests again inside. Where making it awaits, it is made
@@ -150,7 +153,8 @@ fn creation<'a>(
         Some(inside) => under_test(sheet, store.func, inside)?,
         None => after_exit(sheet, store.func, tested, stored)?,
     };
-    Some(Creation { analysis, sheet, store, region, read_again, lines, opens })
+    let entry = Entry::of(analysis, sheet, store, condition).filter(|_| opens && read_again.is_none());
+    Some(Creation { analysis, sheet, store, region, read_again, lines, opens, entry })
 }
 
 /// The statement that reads the place into the local that is tested; none if the place is tested itself.
@@ -226,10 +230,23 @@ impl Creation<'_> {
     /// `with lock:`, the test again, the same statements.
     fn locked(&self, guard: &Guard) -> Option<Fix> {
         let mut wrap = self.wrap(guard);
-        self.publish_last(&mut wrap)?;
-        let mut edits = vec![self.sheet.wrap(&wrap)?];
+        let mut edits = Vec::new();
+        if let Some(entry) = &self.entry {
+            wrap.heads.truncate(1);
+            wrap.heads.extend([(1, entry.read()), (1, entry.head())]);
+            let start = self.sheet.start(self.sheet.outline.at(self.store_start())?);
+            wrap.inner.push((start, start, format!("{} = ", entry.name)));
+            edits.extend(entry.around(self.analysis, self.sheet)?);
+        } else {
+            self.publish_last(&mut wrap)?;
+        }
+        edits.push(self.sheet.wrap(&wrap)?);
         edits.extend(guard.edits.iter().cloned());
         Some(Fix { safety: Safety::Safe, title: title(guard), edits })
+    }
+
+    fn store_start(&self) -> u32 {
+        self.analysis.body(self.store.func).node(self.store.act).start
     }
 
     fn wrap(&self, guard: &Guard) -> Wrap {

@@ -268,6 +268,37 @@ impl<'a> Sheet<'a> {
         Some(self.edit(at, at, format!("{}{text}{}", self.indent(start), self.eol())))
     }
 
+    /// A line of its own at module level, with as many blank lines after it as stand before the statement.
+    pub(super) fn definition_above(&self, statement: usize, text: &str) -> Option<Edit> {
+        let edit = self.line_above(statement, text)?;
+        let before = self.slice(0, edit.span.start);
+        let n_breaks = before.len() - before.trim_end_matches(['\n', '\r']).len();
+        let n_blank = (n_breaks / self.eol().len()).saturating_sub(1).clamp(1, 2);
+        Some(self.edit(edit.span.start, edit.span.end, format!("{}{}", edit.text, self.eol().repeat(n_blank))))
+    }
+
+    /// The text without a statement and its line; `None` where it shares the line, or is all that its suite holds.
+    pub(super) fn without(&self, statement: usize) -> Option<Edit> {
+        let suite = &self.outline.suites[self.outline.statements[statement].suite];
+        let alone = self.starts_line(self.start(statement)) && self.stands_alone(statement, statement);
+        if suite.statements.len() < 2 || !alone {
+            return None;
+        }
+        let from = self.line_start(self.start(statement));
+        let end = self.line_end(self.end(statement));
+        let next = self.text[end as usize..].find('\n').map_or(end, |idx| end + as_u32(idx) + 1);
+        Some(self.edit(from, next, ""))
+    }
+
+    /// The same for a function, which takes the blank lines before it along.
+    pub(super) fn without_block(&self, statement: usize) -> Option<Edit> {
+        let edit = self.without(statement)?;
+        let before = self.slice(0, edit.span.start);
+        let kept = as_u32(before.trim_end_matches(['\n', '\r']).len() + self.eol().len());
+        let first = self.outline.statements[statement].at == 0;
+        Some(self.edit(if first { edit.span.start } else { kept.min(edit.span.start) }, edit.span.end, ""))
+    }
+
     /// The test of an `if`, `elif` or `while`, as it is written; without line breaks.
     pub(super) fn test(&self, suite: usize) -> Option<String> {
         let suite = &self.outline.suites[suite];

@@ -3,9 +3,10 @@
 use facts::{Edit, Fix, Safety};
 
 use super::sheet::Sheet;
-use super::{hold, import, local};
+use super::{entry, hold, import, local};
 use crate::analysis::{Analysis, Condition, Stretch, Test};
 use crate::body::{BlockKind, Compare, Op, Val};
+use crate::project::FuncId;
 use crate::source::outline::Kind;
 use crate::summary::{Access, Touch};
 use crate::types::{Container, Slot, Std, Type};
@@ -17,7 +18,11 @@ pub fn one_step(analysis: &Analysis<'_>, act: &Access, condition: &Condition, st
     let atomic = analysis.runtime.container_steps_are_atomic();
     let sheet = Sheet::of(analysis, analysis.project.file_of(act.func))?;
     let step = Step { analysis, sheet, act, condition };
-    let short = || atomic.then(|| step.alone().or_else(|| step.got()).or_else(|| step.take_from_queue())).flatten();
+    let short = || {
+        atomic
+            .then(|| step.alone().or_else(|| step.got()).or_else(|| step.kept()).or_else(|| step.take_from_queue()))
+            .flatten()
+    };
     let held = || hold::hold_lock(analysis, act, stretch, "the test and what follows");
     short().or_else(held).or_else(|| atomic.then(|| step.removed()).flatten())
 }
@@ -64,6 +69,11 @@ impl Step<'_> {
             outline.statements[statement].kind == Kind::If && self.sheet.starts_line(self.sheet.start(statement));
         let test = self.sheet.test(part)?;
         (is_if && test == self.sheet.slice(node.start, node.end)).then_some(statement)
+    }
+
+    /// `if k not in d: d[k] = v`, `d[k]` -> `x = d.setdefault(k, v)`, `x`
+    fn kept(&self) -> Option<Fix> {
+        entry::kept(self.analysis, self.sheet, self.act, self.condition)
     }
 
     /// `if k in d: del d[k]` -> `d.pop(k, None)`
@@ -164,29 +174,12 @@ impl Step<'_> {
         if loads.is_empty() || !is_object || renamed || self.is_renewed(bytes.clone()) {
             return None;
         }
-        let name = self.item_name()?;
+        let name = item_name(self.analysis, self.act.func, self.slot())?;
         let test = if how == Compare::In { format!("{name} is not None") } else { format!("{name} is None") };
         let mut edits = local::replaced(analysis, sheet, func, &loads, &name);
         edits.extend(local::replaced(analysis, sheet, func, &[self.condition.at], &test));
         edits.push(sheet.line_before(tested, &format!("{name} = {container}.get({key})"))?);
         Some(Self::fix(format!("read it once, with `{container}.get({key})`"), edits))
-    }
-
-    /// A name for one item of the container: `_connections` -> `connection`.
-    fn item_name(&self) -> Option<String> {
-        let stem = super::guard::stem(super::guard::slot_name(self.analysis, self.slot()).as_str());
-        let stem = stem.strip_prefix("by_").unwrap_or(&stem).to_owned();
-        let singular = match (stem.strip_suffix("ies"), stem.strip_suffix("ses"), stem.strip_suffix('s')) {
-            (Some(stem), ..) => format!("{stem}y"),
-            (_, Some(stem), _) => format!("{stem}s"),
-            (_, _, Some(stem)) if !stem.ends_with('s') && stem.len() > 2 => stem.to_owned(),
-            _ => "found".to_owned(),
-        };
-        local::free(
-            self.analysis,
-            self.act.func,
-            [singular, "found".to_owned(), "known".to_owned(), "entry".to_owned()],
-        )
     }
 
     /// Are the items objects, never None?
@@ -350,6 +343,19 @@ impl Step<'_> {
         body.enclosing(self.act.act)
             .any(|(id, block)| matches!(block.kind, BlockKind::Loop(_)) && !body.holds(id, self.condition.at))
     }
+}
+
+/// A name for one item of a container: `_connections` -> `connection`.
+pub(super) fn item_name(analysis: &Analysis<'_>, func: FuncId, slot: Slot) -> Option<String> {
+    let stem = super::guard::stem(super::guard::slot_name(analysis, slot).as_str());
+    let stem = stem.strip_prefix("by_").unwrap_or(&stem).to_owned();
+    let singular = match (stem.strip_suffix("ies"), stem.strip_suffix("ses"), stem.strip_suffix('s')) {
+        (Some(stem), ..) => format!("{stem}y"),
+        (_, Some(stem), _) => format!("{stem}s"),
+        (_, _, Some(stem)) if !stem.ends_with('s') && stem.len() > 2 => stem.to_owned(),
+        _ => "found".to_owned(),
+    };
+    local::free(analysis, func, [singular, "found".to_owned(), "known".to_owned(), "entry".to_owned()])
 }
 
 fn analysis_body<'a>(step: &Step<'a>) -> &'a crate::body::Body {

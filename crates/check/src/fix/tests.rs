@@ -209,3 +209,79 @@ fn a_second_test_sees_the_value_of_its_own_time() {
         ),
     );
 }
+
+/// The rule speaks, and offers nothing.
+#[track_caller]
+fn is_left_alone(rule: &str, text: &str) {
+    let (_, found) = findings(text);
+    let mut of_rule = found.iter().filter(|finding| finding.rule.name == rule).peekable();
+    assert!(of_rule.peek().is_some(), "[{rule}] is silent on\n{text}");
+    assert!(of_rule.all(|finding| finding.fix.is_none()), "[{rule}] offers a fix for\n{text}");
+}
+
+/// Threads for the lines of a file, which is to be read by `many`.
+fn thread_for_each(body: &str) -> String {
+    format!(
+        "import threading\ndone = []\ndef job(url):\n    done.append(url)\ndef many(urls):\n    for url in urls:\n{body}\
+         with open('urls') as file:\n    many(file.read().split())\n"
+    )
+}
+
+#[test]
+fn a_pool_is_for_threads_that_only_start_and_end() {
+    let made = "        t = threading.Thread(target=job, args=(url,))\n";
+    let cases = [
+        format!("{made}        if url:\n            t.start()\n"),
+        format!("{made}        print(url)\n        t.start()\n"),
+        format!("{made}        t.daemon = True\n        t.start()\n"),
+        "        threading.Thread(target=job, args=(url,), daemon=True).start()\n".to_owned(),
+        "        threading.Thread(\n            target=job,  # the job\n            args=(url,),\n        ).start()\n"
+            .to_owned(),
+    ];
+    for case in &cases {
+        is_left_alone("unbounded-threads", &thread_for_each(case));
+    }
+}
+
+#[test]
+fn a_value_that_somebody_sets_for_all_threads_is_no_context_variable() {
+    let swap = "import threading\nlevel = 1\ndef work():\n    global level\n    old = level\n    level = 2\n    try:\n        print(level)\n    finally:\n        level = old\n";
+    let setter = "def set_level(value):\n    global level\n    level = value\n";
+    is_left_alone("save-and-restore", &format!("{swap}{setter}{THREADS}"));
+    let list = "__all__ = ['level']\n";
+    is_left_alone("save-and-restore", &format!("{swap}{list}{THREADS}"));
+}
+
+#[test]
+fn a_thread_without_the_context_keeps_its_thread_local() {
+    let text = "import asyncio\nimport threading\nctx = threading.local()\ndef job():\n    return ctx.user\n\
+                async def handle(user):\n    ctx.user = user\n    loop = asyncio.get_running_loop()\n    \
+                await asyncio.sleep(0)\n    print(ctx.user)\n    return await loop.run_in_executor(None, job)\n\
+                async def main():\n    await asyncio.gather(handle('a'), handle('b'))\nasyncio.run(main())\n";
+    is_left_alone("thread-local-in-async", text);
+}
+
+#[test]
+fn a_lock_that_threads_take_is_no_lock_of_the_loop() {
+    let text = "import asyncio\nimport threading\nlock = threading.Lock()\nasync def load():\n    with lock:\n        \
+                await asyncio.sleep(0)\ndef work():\n    with lock:\n        print(1)\nasync def main():\n    \
+                await asyncio.gather(load(), load())\nasyncio.run(main())\n";
+    is_left_alone("lock-across-await", &format!("{text}{THREADS}"));
+}
+
+#[test]
+fn a_lock_for_each_call_stays_where_one_for_all_would_wait_for_itself() {
+    let text = "import threading\nrows = {}\ndef work(n=2):\n    with threading.Lock():\n        \
+                rows[n] = rows.get(n, 0) + 1\n        if n:\n            work(n - 1)\n";
+    is_left_alone("useless-lock", &format!("{text}{THREADS}"));
+}
+
+#[test]
+fn an_event_that_a_helper_asks_is_not_handed_over() {
+    let text = "import threading\nclass Sampler:\n    def __init__(self):\n        self._stop = threading.Event()\n    \
+                def start(self):\n        self._stop.clear()\n        threading.Thread(target=self._run).start()\n    \
+                def stop(self):\n        self._stop.set()\n    def _ends(self):\n        return self._stop.is_set()\n    \
+                def _run(self):\n        while not self._stop.wait(1):\n            print(self._ends())\n\
+                s = Sampler()\ns.start()\ns.stop()\ns.start()\n";
+    is_left_alone("reused-event", text);
+}

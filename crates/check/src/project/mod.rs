@@ -11,7 +11,7 @@ use facts::{FileId, Files, Span};
 use rustc_hash::FxHashMap;
 
 use crate::body::{Class, ClassIdx, FuncIdx, Function, FunctionKind, Module, Op, Val};
-use crate::name::Name;
+use crate::name::{self, Name};
 
 pub use resolve::Symbol;
 
@@ -73,6 +73,12 @@ pub struct Project {
     pub classes: Vec<ClassInfo>,
     /// By module: names bound at module level, wherever the store stands.
     pub globals: Vec<FxHashMap<Name, Vec<GlobalStore>>>,
+    /// By module: does it import all that another one has?
+    stars: Vec<bool>,
+    /// By module: what the names bound there stand for, once all is linked.
+    symbols: Vec<FxHashMap<Name, Symbol>>,
+    /// By module: what its imports bind, once all is linked.
+    imports: Vec<Vec<Symbol>>,
     /// Methods of all classes by name.
     pub methods_by_name: FxHashMap<Name, Vec<FuncId>>,
 }
@@ -83,6 +89,7 @@ pub fn build(files: &Files, modules: Vec<Module>) -> Project {
     let mut project = Project::index(files, modules);
     project.collect_globals();
     project.link_classes();
+    project.resolve();
     project
 }
 
@@ -132,6 +139,9 @@ impl Project {
             class_base,
             classes: Vec::new(),
             globals,
+            stars: Vec::new(),
+            symbols: Vec::new(),
+            imports: Vec::new(),
             methods_by_name: FxHashMap::default(),
         }
     }
@@ -151,6 +161,7 @@ impl Project {
                 self.globals[module.0 as usize].entry(name).or_default().push(store);
             }
         }
+        self.stars = self.globals.iter().map(|bound| bound.contains_key(&name::STAR)).collect();
     }
 
     fn link_classes(&mut self) {

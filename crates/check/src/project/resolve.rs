@@ -2,7 +2,8 @@
 
 use super::{ClassId, FuncId, ModuleId, Project, join};
 use crate::body::{Import, Op, Val};
-use crate::name::Name;
+use crate::name::{self, Name};
+use crate::parallel;
 
 /// How many re-exports are followed.
 const HOPS_MAX: usize = 8;
@@ -83,7 +84,21 @@ impl Project {
     /// What a module-level name of `module` stands for. A name that nothing binds is a built-in.
     #[must_use]
     pub fn lookup(&self, module: ModuleId, name: Name) -> Symbol {
-        self.lookup_hops(module, name, 0)
+        let known = self.symbols.get(module.0 as usize).and_then(|symbols| symbols.get(&name));
+        known.copied().unwrap_or_else(|| self.lookup_hops(module, name, 0))
+    }
+
+    /// Looks up all that modules bind and import, once: nearly every node of a body asks for one of them.
+    pub(super) fn resolve(&mut self) {
+        let project = &*self;
+        let found = parallel::map((0..project.modules.len()).collect(), |idx| {
+            let module = ModuleId(super::as_u32(idx));
+            let bound = project.globals[idx].keys();
+            let symbols = bound.map(|name| (*name, project.lookup_hops(module, *name, 0))).collect();
+            let imports = project.modules[idx].imports.iter();
+            (symbols, imports.map(|import| project.imported_hops(module, *import, 0)).collect())
+        });
+        (self.symbols, self.imports) = found.into_iter().unzip();
     }
 
     fn lookup_hops(&self, module: ModuleId, name: Name, hops: usize) -> Symbol {
@@ -98,7 +113,7 @@ impl Project {
                 Op::Class(idx) => Symbol::Class(self.class_id(module, idx)),
                 Op::Import(idx) if hops < HOPS_MAX => {
                     let import = self.modules[module.0 as usize].imports[idx as usize];
-                    self.imported(module, import, hops + 1)
+                    self.imported_hops(module, import, hops + 1)
                 }
                 // `threading = None` and the like: a stand-in for an import that failed.
                 Op::None if stores.len() > 1 => continue,
@@ -120,26 +135,33 @@ impl Project {
         if hops >= HOPS_MAX {
             return None;
         }
-        let star = Name::new("*");
-        if !self.globals[module.0 as usize].contains_key(&star) {
+        if !self.stars[module.0 as usize] {
             return None;
         }
-        self.modules[module.0 as usize].imports.iter().filter(|import| import.member == Some(star)).find_map(|import| {
-            let Some(source) = self.find_module(module, import.module, import.level) else {
-                let known = import.level == 0 && exported(import.module.as_str()).contains(&name.as_str());
-                return known.then(|| Symbol::External(join(&[import.module, name])));
-            };
-            let known = self.globals[source.0 as usize].contains_key(&name);
-            if known {
-                return Some(self.lookup_hops(source, name, hops + 1));
-            }
-            self.star_imported(source, name, hops + 1)
-        })
+        self.modules[module.0 as usize].imports.iter().filter(|import| import.member == Some(name::STAR)).find_map(
+            |import| {
+                let Some(source) = self.find_module(module, import.module, import.level) else {
+                    let known = import.level == 0 && exported(import.module.as_str()).contains(&name.as_str());
+                    return known.then(|| Symbol::External(join(&[import.module, name])));
+                };
+                let known = self.globals[source.0 as usize].contains_key(&name);
+                if known {
+                    return Some(self.lookup_hops(source, name, hops + 1));
+                }
+                self.star_imported(source, name, hops + 1)
+            },
+        )
     }
 
-    /// What an import binds.
+    /// What an import binds: an index into the imports of the module.
     #[must_use]
-    pub fn imported(&self, importer: ModuleId, import: Import, hops: usize) -> Symbol {
+    pub fn imported(&self, importer: ModuleId, idx: u32) -> Symbol {
+        let known = self.imports.get(importer.0 as usize).map(|symbols| symbols[idx as usize]);
+        known
+            .unwrap_or_else(|| self.imported_hops(importer, self.modules[importer.0 as usize].imports[idx as usize], 0))
+    }
+
+    fn imported_hops(&self, importer: ModuleId, import: Import, hops: usize) -> Symbol {
         let Some(member) = import.member else {
             let dotted = import.module;
             let bound =
@@ -208,9 +230,7 @@ impl Project {
                 Op::Global(name) => break self.lookup(module, name),
                 Op::Class(idx) => break Symbol::Class(self.class_id(module, idx)),
                 Op::Function(idx) => break Symbol::Function(self.func_id(module, idx)),
-                Op::Import(idx) => {
-                    break self.imported(module, self.modules[module.0 as usize].imports[idx as usize], 0);
-                }
+                Op::Import(idx) => break self.imported(module, idx),
                 Op::Local(_) => {
                     let origin = body.origin(at);
                     if origin == at || matches!(body.op(origin), Op::Local(_)) {

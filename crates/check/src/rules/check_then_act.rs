@@ -39,7 +39,8 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 
 fn finding(analysis: &Analysis<'_>, place: PlaceId, act: &Access) -> Option<Finding> {
     let slot = analysis.summaries.slot(place);
-    let conditions = analysis.conditions(act.func, act.act);
+    let mut conditions = analysis.conditions(act.func, act.act);
+    conditions.extend(analysis.ensured(act.func, act.act));
     let mut decided = Vec::new();
     for condition in conditions.iter().filter(|condition| condition.slot == slot && condition.read != act.val) {
         // The same test again, nearer to the act, decides: that is double-checked locking.

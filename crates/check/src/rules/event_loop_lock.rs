@@ -108,9 +108,7 @@ fn guards_threads(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<
     if !takers.iter().any(|(_, held)| held.lock.kind == LockKind::EventLoop) {
         return None;
     }
-    let inside =
-        |place: &PlaceId| analysis.accesses(*place).any(|access| takers.iter().any(|(func, _)| *func == access.func));
-    for place in analysis.places().filter(|place| *place != lock && inside(place)) {
+    for place in analysis.places_in(takers.iter().map(|(func, _)| *func)).into_iter().filter(|place| *place != lock) {
         let ours = analysis.accesses(place).filter(|access| !access.owned && holds(analysis, access, lock));
         for access in ours {
             let other = analysis.accesses(place).find(|other| {

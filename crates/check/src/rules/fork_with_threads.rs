@@ -88,14 +88,15 @@ type Starters = Vec<Vec<(Val, (FuncId, Val))>>;
 /// Starts of threads in each function, and calls and imports that lead to one.
 fn starters(analysis: &Analysis<'_>) -> Starters {
     let mut starters: Starters = analysis.functions().map(|func| direct(analysis, func)).collect();
+    let leads: Vec<_> = analysis.functions().map(|func| leads(analysis, func)).collect();
     for _ in 0..HOPS_MAX {
         let mut changed = false;
         for func in analysis.functions() {
             let mut fresh = Vec::new();
-            for (at, callee) in leads(analysis, func) {
-                let known = starters[func.0 as usize].iter().any(|(known, _)| *known == at);
+            for (at, callee) in &leads[func.0 as usize] {
+                let known = starters[func.0 as usize].iter().any(|(known, _)| known == at);
                 if let (false, Some((_, origin))) = (known, starters[callee.0 as usize].first()) {
-                    fresh.push((at, *origin));
+                    fresh.push((*at, *origin));
                 }
             }
             changed |= !fresh.is_empty();
@@ -120,7 +121,7 @@ fn leads(analysis: &Analysis<'_>, func: FuncId) -> Vec<(Val, FuncId)> {
     for val in analysis.body(func).vals() {
         let Op::Import(idx) = analysis.body(func).op(val) else { continue };
         let import = analysis.project.modules[module.0 as usize].imports[idx as usize];
-        let source = match analysis.project.imported(module, import, 0) {
+        let source = match analysis.project.imported(module, idx) {
             Symbol::Module(source) => Some(source),
             _ => analysis.project.find_module(module, import.module, import.level),
         };

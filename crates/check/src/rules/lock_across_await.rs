@@ -5,6 +5,7 @@ use facts::{Confidence, Finding, LockKind, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::Analysis;
 use crate::body::{Op, Val};
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::Held;
 use crate::summary::waits::{Acquires, acquires};
@@ -54,7 +55,8 @@ fn held_over(analysis: &Analysis<'_>, func: FuncId, held: &Held) -> Option<Findi
     .on(name)
     .within(analysis.symbol(func))
     .also(analysis.span(func, at), "other tasks run here, and block the loop if they want the lock");
-    Some(finding.confidence(if typed { Confidence::High } else { Confidence::Medium }))
+    let fix = fix::loop_lock(analysis, analysis.summaries.slot(held.lock.place));
+    Some(finding.confidence(if typed { Confidence::High } else { Confidence::Medium }).with_fix(fix))
 }
 
 fn suspended_in(analysis: &Analysis<'_>, func: FuncId, first: u32, end: u32) -> Option<Val> {
@@ -93,7 +95,8 @@ fn acquired(analysis: &Analysis<'_>, func: FuncId, call: Val) -> Option<Finding>
     let finding = Finding::new(&RULE.info, analysis.span(func, call), message)
         .on(name)
         .within(analysis.symbol(func))
-        .confidence(Confidence::High);
+        .confidence(Confidence::High)
+        .with_fix(analysis.lock_slots(func, base).first().and_then(|slot| fix::loop_lock(analysis, *slot)));
     Some(match over {
         Some(at) => finding.also(analysis.span(func, at), "other tasks run here, and block the loop if they want it"),
         None => finding,

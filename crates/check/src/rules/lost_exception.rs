@@ -29,7 +29,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     for func in analysis.functions().filter(|func| !analysis.is_test(*func)) {
         for call in analysis.body(func).vals() {
             if matches!(analysis.body(func).op(call), Op::Call { .. }) {
-                found.extend(job(analysis, &reads, func, call));
+                found.extend(job(analysis, reads, func, call));
             }
         }
         found.extend(swallowed(analysis, func));

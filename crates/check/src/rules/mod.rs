@@ -6,6 +6,7 @@ use facts::{FileId, Finding, RuleInfo, Severity, Span};
 
 use crate::Options;
 use crate::analysis::Analysis;
+use crate::parallel;
 
 mod await_split_init;
 mod blocking_under_lock;
@@ -143,48 +144,45 @@ pub static UNKNOWN_ANNOTATION: RuleInfo = RuleInfo {
 pub static ABOUT_THE_RUN: [&RuleInfo; 5] =
     [&INTERNAL_ERROR, &SYNTAX_ERROR, &UNUSED_SUPPRESSION, &UNEXPLAINED_SUPPRESSION, &UNKNOWN_ANNOTATION];
 
-/// Runs the selected rules.
+/// Runs those of some rules that are selected.
 #[must_use]
-pub fn run(analysis: &Analysis<'_>, options: &Options) -> Vec<Finding> {
-    let mut found = Vec::new();
-    for rule in RULES {
-        if !options.selects(&rule.info) {
-            continue;
-        }
-        let before = found.len();
-        let outcome = catch_unwind(AssertUnwindSafe(|| (rule.check)(analysis, &mut found)));
-        if outcome.is_err() {
-            found.truncate(before);
+pub fn run(rules: &[&Rule], analysis: &Analysis<'_>, options: &Options) -> Vec<Finding> {
+    let rules = rules.iter().filter(|rule| options.selects(&rule.info)).collect();
+    let found = parallel::map(rules, |rule| {
+        let mut found = Vec::new();
+        if catch_unwind(AssertUnwindSafe(|| (rule.check)(analysis, &mut found))).is_err() {
             let message = format!("the rule `{}` failed; please report it", rule.info.name);
-            found.push(Finding::new(&INTERNAL_ERROR, Span::new(FileId(0), 0, 0), message));
+            found = vec![Finding::new(&INTERNAL_ERROR, Span::new(FileId(0), 0, 0), message)];
         }
-    }
-    found
+        found
+    });
+    found.into_iter().flatten().collect()
 }
 
-/// Rules about one state that say more than the ones after them: of several findings on one place in one function
-/// the first stands for all.
-const SAYS_MORE: [&str; 15] = [
-    "RP105", "RP103", "RP101", "RP102", "RP203", "RP209", "RP201", "RP208", "RP202", "RP205", "RP204", "RP206",
-    "RP210", "RP212", "RP211",
-];
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Of findings about the same place in the same function, keeps the one whose rule says most.
-#[must_use]
-pub fn leave_best(found: Vec<Finding>) -> Vec<Finding> {
-    let rank = |finding: &Finding| SAYS_MORE.iter().position(|code| *code == finding.rule.code);
-    let key = |finding: &Finding| (finding.span.file, finding.symbol.clone(), finding.place.clone());
-    let mut best: std::collections::HashMap<_, usize> = std::collections::HashMap::new();
-    for finding in &found {
-        let shown = finding.confidence > facts::Confidence::Low;
-        if let Some(rank) = rank(finding).filter(|_| shown) {
-            let known = best.entry(key(finding)).or_insert(rank);
-            *known = rank.min(*known);
-        }
-    }
-    let stands = |finding: &Finding| match (rank(finding), best.get(&key(finding))) {
-        (Some(rank), Some(best)) => rank == *best,
-        _ => true,
+    static BROKEN: Rule = Rule {
+        info: RuleInfo { name: "broken", code: "RP999", ..INTERNAL_ERROR },
+        check: |_, found| {
+            found.push(Finding::new(&INTERNAL_ERROR, Span::new(FileId(0), 0, 0), "half of what it wanted to say"));
+            panic!("a bug of ours");
+        },
     };
-    found.into_iter().filter(stands).collect()
+
+    #[test]
+    fn a_rule_that_panics_is_one_finding_and_hides_no_other() {
+        let mut files = facts::Files::default();
+        let text = "import threading\nn = 0\ndef add():\n    global n\n    n += 1\n\
+                    for _ in range(2):\n    threading.Thread(target=add).start()\n";
+        files.add("main.py", text);
+        let options = Options { select: Some(vec!["broken", "unlocked-increment"]), ..Options::default() };
+        let checked = crate::check_with(&[&BROKEN, &unlocked_increment::RULE], &files, &options);
+        let found: Vec<_> =
+            checked.findings.iter().map(|finding| (finding.rule.name, finding.message.as_str())).collect();
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert_eq!(found[0], ("internal-error", "the rule `broken` failed; please report it"));
+        assert_eq!(found[1].0, "unlocked-increment");
+    }
 }

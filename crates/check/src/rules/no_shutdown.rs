@@ -52,7 +52,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     }
     let reads = analysis.reads();
     for made in spawned.iter().filter(|made| !analysis.is_test(made.func)) {
-        let trail = analysis.trail(&reads, made.func, made.call);
+        let trail = analysis.trail(reads, made.func, made.call);
         let fault = match made.made {
             Made::Thread => thread(analysis, made, &trail),
             Made::Executor => executor(analysis, made, &trail),

@@ -9,6 +9,7 @@ use crate::analysis::failures::methods;
 use crate::analysis::signals::{Change, Waiter, changes, waiters};
 use crate::body::{FunctionKind, Op, Val};
 use crate::contexts::EntryKind;
+use crate::fix;
 use crate::project::FuncId;
 use crate::types::{Slot, Type};
 
@@ -186,6 +187,7 @@ fn finding(
     .also(analysis.span(waiter.func, waiter.at), "the thread looks here")
     .confidence(confidence)
     .because(evidence)
+    .with_fix(fix::event_for_each_run(analysis, waiter.slot, waiter.func, (take_back.func, take_back.at)))
 }
 
 fn name(analysis: &Analysis<'_>, func: FuncId, val: Val) -> String {

@@ -6,6 +6,7 @@ use super::Rule;
 use crate::analysis::{Analysis, Rival, State, Stretch, Swap, is_write};
 use crate::body::{Op, Val};
 use crate::contexts::Reason;
+use crate::fix;
 use crate::name::Name;
 use crate::project::{ClassId, FuncId};
 use crate::types::Slot;
@@ -70,6 +71,9 @@ fn swapped(analysis: &Analysis<'_>, func: FuncId, swap: &Swap) -> Option<Finding
     if let Some((setter, act)) = swap.set.inner {
         finding = finding.also(analysis.span(setter, act), "this is what is changed for all threads");
     }
+    if let State::Place(place) = swap.set.state {
+        finding = finding.with_fix(fix::own_for_each(analysis, analysis.summaries.slot(place), &[func]));
+    }
     Some(finding)
 }
 
@@ -131,7 +135,10 @@ fn entered(analysis: &Analysis<'_>, enter: FuncId, exit: FuncId) -> Option<Findi
         })?;
         let set = analysis.changes(enter).into_iter().find(|set| set.state == restore.state)?;
         let (from, to) = (save.min(set.act), set.act.max(save));
-        let finding = on_place(analysis, Stretch { func: enter, from, to }, set.state, set.act)?;
+        let mut finding = on_place(analysis, Stretch { func: enter, from, to }, set.state, set.act)?;
+        if let State::Place(place) = set.state {
+            finding = finding.with_fix(fix::own_for_each(analysis, analysis.summaries.slot(place), &[enter, exit]));
+        }
         Some(finding.also(analysis.span(enter, save), "saved here").also(analysis.span(exit, restore.act), RESTORED))
     })
 }

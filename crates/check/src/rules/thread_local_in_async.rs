@@ -7,6 +7,7 @@ use super::Rule;
 use crate::analysis::{Analysis, Stretch};
 use crate::body::{Op, Val};
 use crate::contexts::EntryKind;
+use crate::fix;
 use crate::name::Name;
 use crate::project::{ClassId, FuncId};
 use crate::types::{Slot, Type};
@@ -33,10 +34,21 @@ enum Home {
     Class(ClassId),
 }
 
+impl Home {
+    fn slot(self) -> Option<Slot> {
+        match self {
+            Self::Slot(slot) => Some(slot),
+            Self::Class(_) => None,
+        }
+    }
+}
+
 /// Reads and writes of one value.
 #[derive(Default)]
 struct Uses {
     name: String,
+    /// The object, if it is none of a class.
+    home: Option<Slot>,
     reads: Vec<(FuncId, Val)>,
     writes: Vec<(FuncId, Val)>,
 }
@@ -54,7 +66,8 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
                     .on(uses.name.clone())
                     .within(analysis.symbol(func))
                     .also(analysis.span(write.0, write.1), "written here, in asynchronous code")
-                    .confidence(Confidence::Medium),
+                    .confidence(Confidence::Medium)
+                    .with_fix(uses.home.and_then(|slot| fix::of_thread_local(analysis, slot))),
             );
         }
     }
@@ -78,7 +91,7 @@ fn uses(analysis: &Analysis<'_>) -> Vec<Uses> {
             let Some(home) = home_of(analysis, &homes, func, base) else { continue };
             let idx = *index.entry((home, name)).or_insert_with(|| {
                 let object = analysis.files.text(analysis.span(func, base));
-                order.push(Uses { name: format!("{object}.{name}"), ..Uses::default() });
+                order.push(Uses { name: format!("{object}.{name}"), home: home.slot(), ..Uses::default() });
                 order.len() - 1
             });
             if matches!(body.op(at), Op::Attr { .. }) {

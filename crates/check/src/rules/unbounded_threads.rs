@@ -9,6 +9,7 @@ use crate::analysis::spawned::{Made, Reads, Spawned};
 use crate::analysis::turns::{counts, is_unbounded, receives};
 use crate::body::{BlockId, BlockKind, Body, Op, Val};
 use crate::contexts::EntryKind;
+use crate::fix;
 use crate::project::FuncId;
 use crate::types::{Std, Type};
 
@@ -33,14 +34,12 @@ struct Each {
 }
 
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
-    let mut reads = None;
     for made in analysis.spawned() {
         if made.made == Made::Executor || analysis.is_test(made.func) || made.targets.contains(&made.func) {
             continue;
         }
-        let Some(each) = each(analysis, &made) else { continue };
-        let reads = reads.get_or_insert_with(|| analysis.reads());
-        if is_limited(analysis, reads, &made) {
+        let Some(each) = each(analysis, made) else { continue };
+        if is_limited(analysis, analysis.reads(), made) {
             continue;
         }
         let what = if made.made == Made::Timer { "timer thread" } else { "thread" };
@@ -49,7 +48,8 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             Finding::new(&RULE.info, analysis.span(made.func, made.call), message)
                 .within(analysis.symbol(made.func))
                 .also(each.at, "this decides how many there are")
-                .confidence(each.confidence),
+                .confidence(each.confidence)
+                .with_fix(fix::pooled(analysis, &made)),
         );
     }
 }

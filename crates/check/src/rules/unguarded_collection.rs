@@ -1,5 +1,7 @@
 //! See `unguarded_collection.md` beside this file: it is the documentation and the test.
 
+use std::cmp::Reverse;
+
 use facts::{Action, Finding, PlaceId, RuleInfo, Severity};
 
 use super::Rule;
@@ -23,16 +25,16 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     for place in analysis.places().filter(|place| analysis.container(*place).is_some()) {
+        if !analysis.runtime.container_steps_are_atomic() {
+            found.extend(bare(analysis, place));
+            continue;
+        }
         let mut seen: Vec<FuncId> = Vec::new();
         for access in analysis.accesses(place).filter(|access| !access.owned) {
             if seen.contains(&access.func) {
                 continue;
             }
-            let finding = match analysis.runtime.container_steps_are_atomic() {
-                true => walk_finding(analysis, place, access),
-                false => bare_finding(analysis, access),
-            };
-            if let Some(finding) = finding {
+            if let Some(finding) = walk_finding(analysis, place, access) {
                 seen.push(access.func);
                 found.push(finding);
             }
@@ -77,7 +79,28 @@ fn walk_finding(analysis: &Analysis<'_>, place: PlaceId, walk: &Access) -> Optio
     Some(finding.with_fix(fix::snapshot(analysis, walk, stretch)))
 }
 
-/// Where single steps are not atomic, every access needs the lock.
+/// How many accesses a finding names beside the first.
+const OTHERS_MAX: usize = 16;
+
+/// Where single steps are not atomic, every access needs the lock: one finding for all of them.
+fn bare(analysis: &Analysis<'_>, place: PlaceId) -> Option<Finding> {
+    let accesses = analysis.accesses(place).filter(|access| !access.owned);
+    let all: Vec<_> = accesses.filter_map(|access| Some((access, bare_finding(analysis, access)?))).collect();
+    let (first, finding) =
+        all.iter().min_by_key(|(access, finding)| (Reverse(finding.confidence), access.func, access.act))?;
+    let stretch = Stretch { func: first.func, from: first.val, to: first.act };
+    let mut finding = finding.clone().with_fix(fix::hold_lock(analysis, first, stretch, "the access"));
+    let mut named: Vec<FuncId> = vec![first.func];
+    for (access, other) in &all {
+        let known = finding.related.iter().any(|related| related.span == other.span);
+        if !named.contains(&access.func) && !known && named.len() <= OTHERS_MAX {
+            named.push(access.func);
+            finding = finding.also(other.span, "the same here");
+        }
+    }
+    Some(finding)
+}
+
 fn bare_finding(analysis: &Analysis<'_>, access: &Access) -> Option<Finding> {
     if matches!(access.touch, Touch::Load | Touch::Store(_) | Touch::Escape | Touch::Member) {
         return None;
@@ -94,8 +117,7 @@ fn bare_finding(analysis: &Analysis<'_>, access: &Access) -> Option<Finding> {
         format!("on {} nothing keeps the two apart: the container is corrupted", analysis.runtime),
     ];
     let message = format!("`{name}` is used without a lock, and `{}` has no locks in its containers", analysis.runtime);
-    let finding = analysis.race(&RULE.info, access, stretch, &rival, message, order);
-    Some(finding.with_fix(fix::hold_lock(analysis, access, stretch, "the access")))
+    Some(analysis.race(&RULE.info, access, stretch, &rival, message, order))
 }
 
 /// Do two accesses belong to one statement?

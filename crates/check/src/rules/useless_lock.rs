@@ -5,6 +5,7 @@ use facts::{Confidence, Finding, RuleInfo, Severity};
 use super::Rule;
 use crate::analysis::{Analysis, LockReads, Stretch, Test};
 use crate::body::{Body, FunctionKind, Op, Val};
+use crate::fix;
 use crate::project::FuncId;
 use crate::summary::Maker;
 use crate::types::Slot;
@@ -61,7 +62,8 @@ fn makes_lock(analysis: &Analysis<'_>, func: FuncId, call: Val) -> Option<&'stat
 fn entered_new(analysis: &Analysis<'_>, func: FuncId, context: Val) -> Option<Finding> {
     let name = makes_lock(analysis, func, context)?;
     let message = format!("`{name}()` is a new lock at each call: it excludes nobody");
-    Some(finding(analysis, func, context, message, name.to_owned(), Confidence::High))
+    let finding = finding(analysis, func, context, message, name.to_owned(), Confidence::High);
+    Some(finding.with_fix(fix::hoisted(analysis, func, context)))
 }
 
 fn finding(
@@ -109,7 +111,11 @@ fn lazily(analysis: &Analysis<'_>, func: FuncId, at: Val, slots: &[Slot]) -> Opt
     let message = format!("`{name}` is a lock that is made on first use: two threads can make two");
     Some(
         finding(analysis, func, at, message, name, Confidence::Medium)
-            .also(analysis.span(func, condition.at), "a second thread can pass this test before the lock is stored"),
+            .also(analysis.span(func, condition.at), "a second thread can pass this test before the lock is stored")
+            .with_fix(match condition.test {
+                Test::LacksKey(_) => fix::one_for_each_key(analysis, func, at),
+                _ => fix::made_early(analysis, func, at, condition.slot),
+            }),
     )
 }
 
@@ -140,7 +146,9 @@ fn memoized(analysis: &Analysis<'_>, func: FuncId, value: Val) -> Option<Finding
     };
     let name = format!("self.{short}");
     let message = format!("`{name}` makes its lock on first use, without a lock: two threads can get two");
-    Some(finding(analysis, func, call, message, name, Confidence::Medium))
+    let finding = finding(analysis, func, call, message, name, Confidence::Medium);
+    let cached = analysis.is_memoized(func).then(|| fix::in_constructor(analysis, func, call)).flatten();
+    Some(finding.with_fix(cached))
 }
 
 /// A lock that is stored: lazily, again, for nobody, or in a local that nobody else sees.
@@ -183,7 +191,8 @@ fn local(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Finding> 
     }
     let name = body.locals[local.0 as usize].to_string();
     let message = format!("`{name}` is a new lock at each call, and nobody else sees it");
-    Some(finding(analysis, func, maker.store, message, name, Confidence::High))
+    let finding = finding(analysis, func, maker.store, message, name, Confidence::High);
+    Some(finding.with_fix(fix::hoisted_local(analysis, func, maker.store)))
 }
 
 fn is_call_of(body: &Body, call: Val, target: Val) -> bool {
@@ -220,7 +229,8 @@ fn replaced(analysis: &Analysis<'_>, slot: Slot, maker: &Maker) -> Option<Findin
     let message = format!("`{name}` is replaced while others may hold it or wait for it");
     Some(
         finding(analysis, func, maker.store, message, name, Confidence::Medium)
-            .also(analysis.span(first.func, first.store), "it is made here first"),
+            .also(analysis.span(first.func, first.store), "it is made here first")
+            .with_fix(fix::not_again(analysis, func, maker.store)),
     )
 }
 

@@ -1,11 +1,12 @@
 //! Texts to bodies: the only place that names the parser. Pure per file; files run in parallel.
 //!
 //! Nothing here fails: what does not parse, or is nested beyond [`DEPTH_MAX`], becomes [`Module::error`]. The parser
-//! and the tree it builds recurse on the depth of the text, so each file is handled on a thread with a large stack
-//! (address space only, until it is used), and the lowering stops at a fixed depth.
+//! and the tree it builds recurse on the depth of the text, so each file is handled on a thread with a large stack,
+//! and the lowering stops at a fixed depth.
 
 mod annotation;
 mod builder;
+mod depth;
 mod expressions;
 pub mod outline;
 mod scope;
@@ -14,12 +15,12 @@ mod statements;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use facts::{FileId, Files};
-use rayon::prelude::*;
 use ruff_python_ast::token::TokenKind;
 use ruff_python_parser::parse_module;
 use ruff_text_size::Ranged;
 
 use crate::body::{Comment, Module};
+use crate::parallel;
 
 /// Statements and expressions nested deeper than this are not analysed: the file is reported instead.
 pub const DEPTH_MAX: usize = 1_000;
@@ -27,32 +28,25 @@ pub const DEPTH_MAX: usize = 1_000;
 /// Files larger than this are not analysed: offsets have 32 bits, and a file of this size was not written by hand.
 pub const BYTES_MAX: usize = 64 << 20;
 
-const STACK_BYTES: usize = 1 << 30;
-
 /// Parses and lowers all texts, in the order of [`Files`].
 #[must_use]
 pub fn load(files: &Files) -> Vec<Module> {
-    let texts: Vec<_> = files.iter().map(|(id, file)| (id, file.text.as_str())).collect();
-    on_large_stacks(|| texts.par_iter().map(|(id, text)| module(*id, text)).collect())
+    let texts = files.iter().map(|(id, file)| (id, file.text.as_str())).collect();
+    parallel::map(texts, |(id, text)| module(id, text))
 }
 
 /// Why `text` does not parse; `None` if it does.
 #[must_use]
 pub fn syntax_error(text: &str) -> Option<String> {
-    on_large_stacks(|| module(FileId(0), text).error.map(|(message, ..)| message))
-}
-
-fn on_large_stacks<T: Send>(work: impl FnOnce() -> T + Send) -> T {
-    match rayon::ThreadPoolBuilder::new().stack_size(STACK_BYTES).build() {
-        Ok(pool) => pool.install(work),
-        // No room for such stacks: the ordinary ones serve all but absurdly nested files.
-        Err(_) => work(),
-    }
+    parallel::on_large_stack(|| module(FileId(0), text).error.map(|(message, ..)| message))
 }
 
 fn module(file: FileId, text: &str) -> Module {
     if text.len() > BYTES_MAX {
         return failed(file, format!("file is larger than {} MiB", BYTES_MAX >> 20), 0, 0);
+    }
+    if let Some(at) = depth::bracket_beyond(text, DEPTH_MAX) {
+        return failed(file, format!("nested more than {DEPTH_MAX} levels deep"), at, at + 1);
     }
     catch_unwind(AssertUnwindSafe(|| parse(file, text)))
         .unwrap_or_else(|_| failed(file, "the parser gave up on this file".to_owned(), 0, 0))

@@ -12,7 +12,7 @@ use ruff_python_ast::{self as ast, Stmt};
 use ruff_python_parser::parse_module;
 use ruff_text_size::Ranged;
 
-use super::on_large_stacks;
+use crate::parallel;
 
 /// What a statement is, as far as editing needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +139,7 @@ impl Outlines {
 /// The outline of a text; empty if it does not parse.
 #[must_use]
 pub fn outline(text: &str) -> Outline {
-    on_large_stacks(|| build(text))
+    parallel::on_large_stack(|| build(text))
 }
 
 fn build(text: &str) -> Outline {

@@ -1,5 +1,6 @@
 //! Accesses to places that threads may share: what is done to each, and whether the object is still owned.
 
+use facts::PlaceId;
 use smallvec::SmallVec;
 
 use super::{Access, Summaries, Touch, read_within};
@@ -7,6 +8,7 @@ use crate::annotations::Annotations;
 use crate::body::{Body, Compare, FunctionKind, Op, Val};
 use crate::contexts::Contexts;
 use crate::name::Name;
+use crate::parallel;
 use crate::project::{FuncId, Project};
 use crate::types::{Container, Slot, Std, Type, TypeMap};
 
@@ -15,8 +17,11 @@ struct Collector<'a> {
     types: &'a TypeMap,
     annotations: &'a Annotations,
     contexts: &'a Contexts,
-    summaries: &'a mut Summaries,
+    summaries: &'a Summaries,
 }
+
+/// An access whose place has no number yet.
+type Found = (Slot, Access);
 
 pub(super) fn collect(
     project: &Project,
@@ -25,9 +30,12 @@ pub(super) fn collect(
     contexts: &Contexts,
     summaries: &mut Summaries,
 ) {
-    let mut collector = Collector { project, types, annotations, contexts, summaries };
-    for func in project.function_ids() {
-        collector.function(func);
+    let collector = Collector { project, types, annotations, contexts, summaries };
+    let found = parallel::map(project.function_ids().collect(), |func| collector.function(func));
+    // Places are numbered in the order of the text.
+    for (slot, access) in found.into_iter().flatten() {
+        let place = summaries.place(slot);
+        summaries.accesses.push(Access { place, ..access });
     }
     for (idx, access) in summaries.accesses.iter().enumerate() {
         summaries.by_place.entry(access.place).or_default().push(crate::project::as_u32(idx));
@@ -35,8 +43,9 @@ pub(super) fn collect(
 }
 
 impl Collector<'_> {
-    fn function(&mut self, func: FuncId) {
+    fn function(&self, func: FuncId) -> Vec<Found> {
         let body = &self.project.function(func).body;
+        let mut found = Vec::new();
         for val in body.vals() {
             let aliased = match body.op(val) {
                 Op::Local(_) => true,
@@ -64,11 +73,12 @@ impl Collector<'_> {
                 if aliased && matches!(touch, Touch::Load | Touch::Member | Touch::Escape) {
                     continue;
                 }
-                let place = self.summaries.place(slot);
                 let owned = self.is_owned(func, body, val);
-                self.summaries.accesses.push(Access { func, val, act, place, touch, owned, aliased });
+                let place = PlaceId(u32::MAX);
+                found.push((slot, Access { func, val, act, place, touch, owned, aliased }));
             }
         }
+        found
     }
 
     /// `old = self.x; self.x = []; ... old ...`: what the local holds is no longer what the place holds.

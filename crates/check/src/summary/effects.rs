@@ -14,6 +14,7 @@ use super::{Held, Summaries};
 use crate::body::{BlockKind, Op, Val};
 use crate::contexts::{CallSite, Contexts};
 use crate::name::Name;
+use crate::parallel;
 use crate::project::{FuncId, Project};
 use crate::types::{Slot, Std, Type, TypeMap};
 
@@ -85,10 +86,12 @@ pub struct Given<'a> {
     pub contexts: &'a Contexts,
 }
 
-pub(super) fn compute(given: Given<'_>, summaries: &mut Summaries) {
-    let callbacks = callbacks::collect(given.project, given.types, given.contexts);
+pub(super) fn compute(given: Given<'_>, summaries: &Summaries) -> Effects {
     let count = summaries.functions.len();
-    let direct = given.project.function_ids().map(|func| direct(given, summaries, func)).collect();
+    let (callbacks, direct) = parallel::both(
+        || callbacks::collect(given.project, given.types, given.contexts),
+        || parallel::map(given.project.function_ids().collect(), |func| direct(given, summaries, func)),
+    );
     let mut effects = Effects { of: vec![Vec::new(); count], direct, relevant: vec![false; count], callbacks };
     effects.mark(given, summaries);
     let order = effects.order(given);
@@ -102,7 +105,7 @@ pub(super) fn compute(given: Given<'_>, summaries: &mut Summaries) {
             break;
         }
     }
-    summaries.effects = effects;
+    effects
 }
 
 impl Effects {

@@ -8,6 +8,7 @@ use super::{Held, Summaries};
 use crate::annotations::{Annotations, DeclaredLock};
 use crate::body::{BlockKind, Op, Val};
 use crate::name::Name;
+use crate::parallel;
 use crate::project::{ClassId, FuncId, ModuleId, Project, Symbol};
 use crate::types::{Slot, Std, Type, TypeMap};
 
@@ -25,11 +26,15 @@ struct Finder<'a> {
 pub(super) fn find(project: &Project, types: &TypeMap, annotations: &Annotations, summaries: &mut Summaries) {
     let mut finder = Finder { project, types, annotations, aliases: FxHashMap::default() };
     project.function_ids().for_each(|func| finder.alias(func));
-    for func in project.function_ids() {
+    let regions = parallel::map(project.function_ids().collect(), |func| {
         let mut regions = Vec::new();
         finder.with_blocks(func, &mut regions);
         finder.acquired(func, &mut regions);
         finder.decorators(func, &mut regions);
+        regions
+    });
+    // Places are numbered in the order of the text.
+    for (func, regions) in project.function_ids().zip(regions) {
         let held = regions
             .into_iter()
             .map(|(first, end, (slot, kind), at)| {

@@ -23,6 +23,7 @@ use crate::annotations::Annotations;
 use crate::body::{Op, Val};
 use crate::contexts::Contexts;
 use crate::name::Name;
+use crate::parallel;
 use crate::project::{FuncId, Project};
 use crate::types::{Slot, TypeMap};
 
@@ -140,7 +141,7 @@ pub fn compute(project: &Project, types: &TypeMap, annotations: &Annotations, co
     let mut summaries = Summaries {
         slots: Vec::new(),
         places: FxHashMap::default(),
-        functions: project.function_ids().map(|id| with_consumers(project, id)).collect(),
+        functions: parallel::map(project.function_ids().collect(), |id| with_consumers(project, id)),
         accesses: Vec::new(),
         takers: FxHashMap::default(),
         by_place: FxHashMap::default(),
@@ -162,8 +163,9 @@ pub fn compute(project: &Project, types: &TypeMap, annotations: &Annotations, co
     accesses::collect(project, types, annotations, contexts, &mut summaries);
 
     let given = Given { project, types, contexts };
-    effects::compute(given, &mut summaries);
-    summaries.makers = effects::makers(given);
+    let (effects, makers) = parallel::both(|| effects::compute(given, &summaries), || effects::makers(given));
+    summaries.effects = effects;
+    summaries.makers = makers;
     summaries
 }
 

@@ -4,15 +4,14 @@ use rustc_hash::FxHashSet;
 
 use super::Summaries;
 use crate::body::{Body, Op, Val};
+use crate::parallel;
 use crate::project::{ClassId, FuncId, Project};
 use crate::types::{Std, Type, TypeMap, plain_base};
 
 /// The classes of which two instances are not as good as one.
 pub(super) fn find(project: &Project, types: &TypeMap, summaries: &Summaries) -> FxHashSet<ClassId> {
-    let mut found = FxHashSet::default();
-    for func in project.function_ids() {
-        changes(project, types, summaries, func, &mut found);
-    }
+    let changed = parallel::map(project.function_ids().collect(), |func| changes(project, types, summaries, func));
+    let mut found: FxHashSet<ClassId> = changed.into_iter().flatten().collect();
     for class in project.class_ids() {
         let keeps = types.attributes_of(project, class).into_iter().any(|slot| {
             types.slot(slot).iter().any(|of| match of {
@@ -62,8 +61,10 @@ fn harmless(base: &str) -> bool {
         || matches!(base.rsplit('.').next(), Some("Generic" | "Protocol" | "ABC" | "ABCMeta" | "Exception" | "type"))
 }
 
-fn changes(project: &Project, types: &TypeMap, summaries: &Summaries, func: FuncId, found: &mut FxHashSet<ClassId>) {
+/// The classes whose finished objects a function changes.
+fn changes(project: &Project, types: &TypeMap, summaries: &Summaries, func: FuncId) -> Vec<ClassId> {
     let body = &project.function(func).body;
+    let mut found = Vec::new();
     for val in body.vals() {
         let base = match body.op(val) {
             Op::StoreAttr { base, .. } | Op::DelAttr { base, .. } => Some(base),
@@ -80,10 +81,11 @@ fn changes(project: &Project, types: &TypeMap, summaries: &Summaries, func: Func
         }
         for of in types.of(func, base) {
             if let Type::Instance(class) = of {
-                found.insert(*class);
+                found.push(*class);
             }
         }
     }
+    found
 }
 
 fn attr_base(body: &Body, val: Val) -> Option<Val> {

@@ -2,81 +2,67 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{Container, Flags, Slot, Std, TYPES_MAX, Type, TypeMap, Types, annotated, standard};
+use super::pending::Pending;
+use super::{Container, Slot, Std, TYPES_MAX, Type, TypeMap, Types, annotated, standard};
 use crate::body::{Body, Display, FunctionKind, LocalId, Op, Val};
-use crate::name::Name;
-use crate::project::{ClassId, FuncId, Project, Symbol};
+use crate::name::{self, Name};
+use crate::project::{ClassId, FuncId, ModuleId, Project, Symbol};
 
 /// Chains of this many steps through globals, attributes, parameters and returns are seen.
 const ROUNDS: usize = 4;
 
+/// Sets that nearly every body has.
+const NONE: u32 = 1;
+const PLAIN: u32 = 2;
+
 struct Inference<'a> {
     project: &'a Project,
     map: TypeMap,
+    pending: Pending,
+    /// The function that is looked at.
+    here: FuncId,
+    /// Attributes of what is external, by its dotted name.
+    external: FxHashMap<(Name, Name), u32>,
+    /// Attributes of modules.
+    members: FxHashMap<(ModuleId, Name), Option<Symbol>>,
 }
 
 pub(super) fn run(project: &Project) -> TypeMap {
     let functions: Vec<FuncId> = project.function_ids().collect();
+    let sets = vec![Types::new(), Types::from_slice(&[Type::None]), Types::from_slice(&[Type::Plain])];
     let map = TypeMap {
-        sets: vec![Types::new()],
-        ids: std::iter::once((Types::new(), 0)).collect(),
+        ids: sets.iter().cloned().zip(0..).collect(),
+        sets,
         nodes: functions.iter().map(|id| vec![0; project.function(*id).body.nodes.len()]).collect(),
         slots: FxHashMap::default(),
         elements: FxHashMap::default(),
         params: FxHashMap::default(),
         returns: FxHashMap::default(),
-        flags: functions.iter().map(|id| flags(project, *id)).collect(),
+        flags: functions.iter().map(|id| super::decorators::flags(project, *id)).collect(),
         assigned: FxHashSet::default(),
         by_class: FxHashMap::default(),
-        owners: std::cell::RefCell::default(),
     };
-    let mut inference = Inference { project, map };
+    let mut inference = Inference {
+        project,
+        map,
+        pending: Pending::all(functions.len()),
+        here: FuncId(0),
+        external: FxHashMap::default(),
+        members: FxHashMap::default(),
+    };
     functions.iter().for_each(|id| inference.collect_assigned(*id));
     functions.iter().for_each(|id| inference.declare(*id));
     for _ in 0..ROUNDS {
-        functions.iter().for_each(|id| inference.function(*id));
+        for id in &functions {
+            if inference.pending.take(*id) {
+                inference.function(*id);
+            }
+        }
     }
     for (class, slot) in inference.map.attributes() {
         inference.map.by_class.entry(class).or_default().push(slot);
     }
     inference.map
-}
-
-fn flags(project: &Project, id: FuncId) -> Flags {
-    let function = project.function(id);
-    let parent = project.sibling(id, function.parent);
-    let body = &project.function(parent).body;
-    let mut found = Flags::default();
-    for decorator in &function.decorators {
-        let target = match body.op(*decorator) {
-            Op::Call { func, .. } => func,
-            _ => *decorator,
-        };
-        let name = match (project.symbol_of(parent, target), body.op(target)) {
-            (Some(Symbol::External(dotted)), _) => dotted.as_str().rsplit('.').next().unwrap_or(""),
-            (_, Op::Attr { name, .. } | Op::Global(name)) => name.as_str(),
-            _ => "",
-        };
-        match name {
-            "staticmethod" => found.is_static = true,
-            "classmethod" => found.is_class = true,
-            "property" | "cached_property" | "setter" | "getter" | "deleter" | "abstractproperty" => {
-                found.is_property = true;
-            }
-            "contextmanager" | "asynccontextmanager" => found.is_context_manager = true,
-            "lru_cache" | "cache" => found.is_cached = true,
-            "overload" | "abstractmethod" => found.is_stub = true,
-            other => {
-                found.is_property |= other.contains("memoized") && other.contains("property")
-                    || other == "memoized_attribute"
-                    || other == "reify";
-            }
-        }
-    }
-    if matches!(function.name.as_str(), "__new__" | "__init_subclass__" | "__class_getitem__") {
-        found.is_class = true;
-    }
-    found
 }
 
 impl Inference<'_> {
@@ -101,8 +87,8 @@ impl Inference<'_> {
         if left == 0 {
             return right;
         }
-        let mut all = self.map.sets[left as usize].clone();
-        for of in self.map.sets[right as usize].clone() {
+        let mut all = self.types(left);
+        for of in self.types(right) {
             if !all.contains(&of) && all.len() < TYPES_MAX {
                 all.push(of);
             }
@@ -115,12 +101,44 @@ impl Inference<'_> {
         let old = self.map.slots.get(&slot).copied().unwrap_or(0);
         let new = self.join(old, set);
         self.map.slots.insert(slot, new);
+        if new != old {
+            self.pending.slot_changed(slot);
+        }
     }
 
     fn add_element(&mut self, slot: Slot, set: u32) {
         let old = self.map.elements.get(&slot).copied().unwrap_or(0);
         let new = self.join(old, set);
         self.map.elements.insert(slot, new);
+        if new != old {
+            self.pending.slot_changed(slot);
+        }
+    }
+
+    /// The types of a slot, on which the function that is looked at depends from now on.
+    fn slot(&mut self, slot: Slot) -> u32 {
+        self.pending.reads_slot(self.here, slot);
+        self.map.slots.get(&slot).copied().unwrap_or(0)
+    }
+
+    fn elements(&mut self, slot: Slot) -> u32 {
+        self.pending.reads_slot(self.here, slot);
+        self.map.elements.get(&slot).copied().unwrap_or(0)
+    }
+
+    fn returned(&mut self, func: FuncId) -> u32 {
+        self.pending.reads_return(self.here, func);
+        self.map.returns.get(&func).copied().unwrap_or(0)
+    }
+
+    /// A node of another function.
+    fn outside(&mut self, func: FuncId, val: Val) -> u32 {
+        self.pending.reads_nodes(self.here, func);
+        self.at(func, val)
+    }
+
+    fn types(&self, set: u32) -> Types {
+        Types::from_slice(&self.map.sets[set as usize])
     }
 
     fn add_param(&mut self, func: FuncId, idx: u32, set: u32) {
@@ -129,7 +147,10 @@ impl Inference<'_> {
         }
         let old = self.map.params.get(&(func, idx)).copied().unwrap_or(0);
         let new = self.join(old, set);
-        self.map.params.insert((func, idx), new);
+        if new != old {
+            self.map.params.insert((func, idx), new);
+            self.pending.param_changed(func);
+        }
     }
 
     fn collect_assigned(&mut self, id: FuncId) {
@@ -239,9 +260,15 @@ impl Inference<'_> {
     fn function(&mut self, id: FuncId) {
         let project = self.project;
         let body = &project.function(id).body;
+        self.here = id;
+        let mut changed = false;
         for val in body.vals() {
             let set = self.node(id, body, val);
-            self.map.nodes[id.0 as usize][val.0 as usize] = set;
+            let old = std::mem::replace(&mut self.map.nodes[id.0 as usize][val.0 as usize], set);
+            changed |= old != set;
+        }
+        if changed {
+            self.pending.nodes_changed(id);
         }
         self.declare_slots(id);
     }
@@ -253,8 +280,8 @@ impl Inference<'_> {
     fn node(&mut self, id: FuncId, body: &Body, val: Val) -> u32 {
         let project = self.project;
         match body.op(val) {
-            Op::None => self.one(Type::None),
-            Op::Truth(_) | Op::Scalar | Op::Str(_) | Op::Compare { .. } | Op::Not(_) => self.one(Type::Plain),
+            Op::None => NONE,
+            Op::Truth(_) | Op::Scalar | Op::Str(_) | Op::Compare { .. } | Op::Not(_) => PLAIN,
             Op::Param(idx) => self.param(id, idx),
             Op::Local(local) => self.local(id, body, local, val),
             Op::Captured(owner, local) => {
@@ -267,8 +294,7 @@ impl Inference<'_> {
             }
             Op::Import(idx) => {
                 let module = project.module_of(id);
-                let import = project.modules[module.0 as usize].imports[idx as usize];
-                self.symbol(project.imported(module, import, 0))
+                self.symbol(project.imported(module, idx))
             }
             Op::Function(idx) => self.one(Type::Function(project.sibling(id, idx))),
             Op::Class(idx) => self.one(Type::Class(project.class_id(project.module_of(id), idx))),
@@ -288,10 +314,10 @@ impl Inference<'_> {
                 Display::List => self.one(Type::Container(Container::List)),
                 Display::Dict => self.one(Type::Container(Container::Dict)),
                 Display::Set => self.one(Type::Container(Container::Set)),
-                Display::Tuple => self.one(Type::Plain),
+                Display::Tuple => PLAIN,
                 Display::Generator => 0,
             },
-            Op::Other(_) => self.one(Type::Plain),
+            Op::Other(_) => PLAIN,
             Op::Enter { context, .. } => self.entered(id, context),
             _ => {
                 self.effect(id, body, val);
@@ -337,7 +363,10 @@ impl Inference<'_> {
                 if !declared {
                     let old = self.map.returns.get(&id).copied().unwrap_or(0);
                     let new = self.join(old, set);
-                    self.map.returns.insert(id, new);
+                    if new != old {
+                        self.map.returns.insert(id, new);
+                        self.pending.return_changed(id);
+                    }
                 }
             }
             _ => {}
@@ -376,7 +405,7 @@ impl Inference<'_> {
             .filter(|of| matches!(of, Type::Container(_)))
             .take(1)
             .collect();
-        if containers.is_empty() { self.one(Type::Plain) } else { self.set(containers) }
+        if containers.is_empty() { PLAIN } else { self.set(containers) }
     }
 
     fn param(&mut self, id: FuncId, idx: u32) -> u32 {
@@ -384,7 +413,7 @@ impl Inference<'_> {
         let function = self.project.function(id);
         let Some(default) = function.params[idx as usize].default else { return known };
         let parent = self.project.sibling(id, function.parent);
-        let default = self.at(parent, default);
+        let default = self.outside(parent, default);
         if self.map.sets[default as usize].iter().all(|of| matches!(of, Type::None | Type::Plain)) {
             return known;
         }
@@ -407,14 +436,15 @@ impl Inference<'_> {
     fn captured(&mut self, owner: FuncId, local: LocalId) -> u32 {
         let project = self.project;
         let body = &project.function(owner).body;
-        let mut set = self.map.slots.get(&Slot::Local(owner, local)).copied().unwrap_or(0);
+        let mut set = self.slot(Slot::Local(owner, local));
         for store in &body.stores[local.0 as usize] {
             let value = match body.op(*store) {
                 Op::StoreLocal { value, .. } => value,
                 Op::Param(_) => *store,
                 _ => continue,
             };
-            set = self.join(set, self.at(owner, value));
+            let outside = self.outside(owner, value);
+            set = self.join(set, outside);
         }
         set
     }
@@ -425,25 +455,22 @@ impl Inference<'_> {
             Symbol::Class(class) => self.one(Type::Class(class)),
             Symbol::Function(func) => self.one(Type::Function(func)),
             Symbol::External(dotted) => self.one(Type::External(dotted)),
-            Symbol::Global(module, name) => self.map.slots.get(&Slot::Global(module, name)).copied().unwrap_or(0),
+            Symbol::Global(module, name) => self.slot(Slot::Global(module, name)),
         }
     }
 
     fn attribute(&mut self, id: FuncId, base: Val, name: Name) -> u32 {
         let mut set = 0;
-        for of in self.map.sets[self.at(id, base) as usize].clone() {
+        for of in self.types(self.at(id, base)) {
             let found = match of {
                 Type::Instance(class) => self.member(class, name, true),
                 Type::Super(class) => self.inherited(class, name),
                 Type::Class(class) => self.member(class, name, false),
-                Type::Module(module) => match self.project.member(Symbol::Module(module), name) {
+                Type::Module(module) => match self.module_member(module, name) {
                     Some(symbol) => self.symbol(symbol),
                     None => 0,
                 },
-                Type::External(dotted) => {
-                    let of = Type::External(crate::project::join(&[dotted, name]));
-                    self.one(of)
-                }
+                Type::External(dotted) => self.external_member(dotted, name),
                 _ => 0,
             };
             set = self.join(set, found);
@@ -451,17 +478,31 @@ impl Inference<'_> {
         set
     }
 
+    fn module_member(&mut self, module: ModuleId, name: Name) -> Option<Symbol> {
+        let project = self.project;
+        *self.members.entry((module, name)).or_insert_with(|| project.member(Symbol::Module(module), name))
+    }
+
+    fn external_member(&mut self, dotted: Name, name: Name) -> u32 {
+        if let Some(known) = self.external.get(&(dotted, name)) {
+            return *known;
+        }
+        let set = self.one(Type::External(crate::project::join(&[dotted, name])));
+        self.external.insert((dotted, name), set);
+        set
+    }
+
     fn member(&mut self, class: ClassId, name: Name, instance: bool) -> u32 {
         if let Some(method) = self.project.method(class, name) {
             let flags = self.map.flags[method.0 as usize];
             if flags.is_property && instance {
-                return self.map.returns.get(&method).copied().unwrap_or(0);
+                return self.returned(method);
             }
             let bound = (instance || flags.is_class) && !flags.is_static;
             return self.one(if bound { Type::Method(method) } else { Type::Function(method) });
         }
         let owner = self.map.owner(self.project, class, name);
-        let known = self.map.slots.get(&Slot::Attr(owner, name)).copied().unwrap_or(0);
+        let known = self.slot(Slot::Attr(owner, name));
         if known != 0 || instance {
             return known;
         }
@@ -484,11 +525,11 @@ impl Inference<'_> {
     fn entered(&mut self, id: FuncId, context: Val) -> u32 {
         let set = self.at(id, context);
         let mut all = 0;
-        for of in self.map.sets[set as usize].clone() {
+        for of in self.types(set) {
             let Type::Instance(class) = of else { continue };
-            for name in ["__enter__", "__aenter__"] {
-                if let Some(method) = self.project.method(class, Name::new(name)) {
-                    let returned = self.map.returns.get(&method).copied().unwrap_or(0);
+            for name in [name::ENTER, name::ASYNC_ENTER] {
+                if let Some(method) = self.project.method(class, name) {
+                    let returned = self.returned(method);
                     all = self.join(all, returned);
                 }
             }
@@ -534,7 +575,7 @@ impl Inference<'_> {
     fn slot_elements(&mut self, id: FuncId, over: Val) -> u32 {
         let mut set = 0;
         for slot in self.map.slots_of(self.project, id, over) {
-            let found = self.map.elements.get(&slot).copied().unwrap_or(0);
+            let found = self.elements(slot);
             set = self.join(set, found);
         }
         set
@@ -569,10 +610,10 @@ impl Inference<'_> {
         let Op::Call { func, args } = body.op(call) else { return 0 };
         let args = body.args(args);
         let mut set = 0;
-        for of in self.map.sets[self.at(id, func) as usize].clone() {
+        for of in self.types(self.at(id, func)) {
             let found = match of {
                 Type::Class(class) => self.one(Type::Instance(class)),
-                Type::Function(callee) | Type::Method(callee) => self.map.returns.get(&callee).copied().unwrap_or(0),
+                Type::Function(callee) | Type::Method(callee) => self.returned(callee),
                 Type::External(dotted) => self.external_call(id, body, dotted, args),
                 _ => 0,
             };
@@ -602,7 +643,7 @@ impl Inference<'_> {
                 args.get(which).map_or(0, |arg| self.at(id, arg.value))
             }
             "type" if args.len() == 1 => {
-                let types = first.map(|first| self.map.sets[self.at(id, first) as usize].clone()).unwrap_or_default();
+                let types = first.map(|first| self.types(self.at(id, first))).unwrap_or_default();
                 let classes = types.into_iter().filter_map(|of| match of {
                     Type::Instance(class) => Some(Type::Class(class)),
                     _ => None,
@@ -627,7 +668,7 @@ impl Inference<'_> {
     /// Calls of methods of containers and standard objects.
     fn method_call(&mut self, id: FuncId, body: &Body, func: Val, args: &[crate::body::Arg]) -> u32 {
         let Op::Attr { base, name } = body.op(func) else { return 0 };
-        let receiver = self.map.sets[self.at(id, base) as usize].clone();
+        let receiver = self.types(self.at(id, base));
         let is_container = receiver.iter().any(|of| matches!(of, Type::Container(_)));
         match name.as_str() {
             "append" | "add" | "appendleft" if is_container || receiver.is_empty() => {
@@ -657,7 +698,7 @@ impl Inference<'_> {
             "create_task" => self.one(Type::Std(Std::Task)),
             "create_future" => self.one(Type::Std(Std::AsyncFuture)),
             "items" | "keys" | "values" => 0,
-            _ if receiver.contains(&Type::Plain) => self.one(Type::Plain),
+            _ if receiver.contains(&Type::Plain) => PLAIN,
             _ => 0,
         }
     }

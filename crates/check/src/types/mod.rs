@@ -5,15 +5,17 @@
 //! beyond the stores that reach a local; no generics but the elements of containers.
 
 mod annotated;
+mod decorators;
 mod handed;
 mod infer;
+mod pending;
 mod standard;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use smallvec::SmallVec;
 
 use crate::body::{FunctionKind, LocalId, Op, Val};
-use crate::name::Name;
+use crate::name::{self, Name};
 use crate::project::{ClassId, FuncId, ModuleId, Project, Symbol};
 
 pub use standard::{constructed, is_common_method, plain_base};
@@ -169,7 +171,6 @@ pub struct TypeMap {
     flags: Vec<Flags>,
     assigned: FxHashSet<(ClassId, Name)>,
     by_class: FxHashMap<ClassId, Vec<Slot>>,
-    owners: std::cell::RefCell<FxHashMap<(ClassId, Name), ClassId>>,
 }
 
 /// How a callee was found.
@@ -300,13 +301,11 @@ impl TypeMap {
     /// The class that an attribute belongs to: the farthest ancestor that assigns it, else the class itself.
     #[must_use]
     pub fn owner(&self, project: &Project, class: ClassId, name: Name) -> ClassId {
-        if let Some(known) = self.owners.borrow().get(&(class, name)) {
-            return *known;
-        }
         let mro = &project.class_info(class).mro;
-        let owner = mro.iter().rev().copied().find(|at| self.assigned.contains(&(*at, name))).unwrap_or(class);
-        self.owners.borrow_mut().insert((class, name), owner);
-        owner
+        if mro.len() == 1 {
+            return class;
+        }
+        mro.iter().rev().copied().find(|at| self.assigned.contains(&(*at, name))).unwrap_or(class)
     }
 
     /// The slots that a node reads or stores: a global, an attribute of each class the base can be. Locals that
@@ -405,12 +404,12 @@ impl TypeMap {
                     }
                 }
                 Type::Class(class) => {
-                    for name in ["__init__", "__new__", "__post_init__"] {
-                        project.method(class, Name::new(name)).into_iter().for_each(|init| add(init, true));
+                    for name in [name::INIT, name::NEW, name::POST_INIT] {
+                        project.method(class, name).into_iter().for_each(|init| add(init, true));
                     }
                 }
                 Type::Instance(class) => {
-                    project.method(class, Name::new("__call__")).into_iter().for_each(|call| add(call, true));
+                    project.method(class, name::CALL).into_iter().for_each(|call| add(call, true));
                 }
                 _ => {}
             }

@@ -22,7 +22,7 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Error> {
     let mut job = Job::load(&args.scope, !args.quiet)?;
     let n_files = job.texts.files.len();
     let progress = Progress::start(format!("checking {}", counted(n_files, "file")), !args.quiet);
-    let found = job.findings(&job.texts.files);
+    let (found, limits) = job.checked(&job.texts.files);
     drop(progress);
     let mut parted = job.filter.part(found);
     let baseline_file = baseline_file(args, &job);
@@ -44,12 +44,14 @@ pub(super) fn run(args: &CheckArgs) -> Result<Exit, Error> {
         summary: Summary {
             n_files,
             n_hidden: parted.n_hidden,
+            limits: limits.clone(),
             elapsed: (args.format == Format::Text && !args.quiet).then_some(elapsed),
         },
     };
     show(args, &page)?;
     if !args.quiet {
         remark(&job.notes);
+        remark(&limits);
     }
     Ok(if parted.findings.is_empty() || args.exit_zero { Exit::Clean } else { Exit::Findings })
 }

@@ -1,6 +1,7 @@
 //! The verbs, a module each, and what those that analyse have in common: a [`Job`].
 
 mod check;
+mod dashboard;
 mod explain;
 mod fix;
 mod rules;
@@ -26,6 +27,7 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::Fix(args) => fix::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Rules => rules::run(),
+        Command::Dashboard(args) => dashboard::run(args),
     }
 }
 
@@ -100,11 +102,16 @@ impl Job {
 
     /// The findings of all texts, and of those that could not be read.
     fn findings(&self, files: &Files) -> Vec<Finding> {
-        let mut findings = ::check::check(files, &self.options);
+        self.checked(files).0
+    }
+
+    /// The same, and the limits of the analysis that were reached.
+    fn checked(&self, files: &Files) -> (Vec<Finding>, Vec<String>) {
+        let ::check::Checked { mut findings, limits } = ::check::check_and_note(files, &self.options);
         findings.extend(self.texts.findings.iter().cloned());
         // The paths of texts rise with their numbers, so this is the order that `check` gives.
         findings.sort_by_key(|finding| (finding.span.file, finding.span.start));
-        findings
+        (findings, limits)
     }
 }
 

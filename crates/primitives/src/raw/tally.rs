@@ -187,7 +187,10 @@ mod tests {
             tally.0.fetch_sub(SMALL, AcqRel);
         }
         assert!(tally.is_dead());
-        assert_eq!((tally.load(), tally.add(1), tally.set(1), tally.take()), (None, Err(Refused::Dead), Err(Refused::Dead), None));
+        assert_eq!(
+            (tally.load(), tally.add(1), tally.set(1), tally.take()),
+            (None, Err(Refused::Dead), Err(Refused::Dead), None)
+        );
         assert_eq!(tally.compare_and_set(7, 1), Err(Refused::Dead));
         assert!(!tally.take_if(7));
     }

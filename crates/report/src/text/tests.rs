@@ -168,7 +168,7 @@ found 3 errors, 1 warning, 1 info in 2 files (0.12 s)
 fn nothing_found_is_said() {
     let sample = Sample::empty();
     let mut page = sample.page();
-    page.summary = crate::Summary { n_files: 3, n_hidden: 0, elapsed: None };
+    page.summary = crate::Summary { n_files: 3, n_hidden: 0, elapsed: None, limits: Vec::new() };
     assert_eq!(render(&page), "no findings in 3 files\n");
     page.summary.n_hidden = 2;
     let hidden = "2 findings of low confidence hidden; --confidence low shows them\n";

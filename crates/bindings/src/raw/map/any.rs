@@ -42,11 +42,7 @@ fn is_below(class: &Bound<'_, PyType>, base: usize) -> bool {
 
 fn kind_of(class: &Bound<'_, PyType>) -> Option<Kind> {
     let [objects, counts] = *TYPES.get()?;
-    if is_below(class, objects) {
-        Some(Kind::Objects)
-    } else {
-        is_below(class, counts).then_some(Kind::Counts)
-    }
+    if is_below(class, objects) { Some(Kind::Objects) } else { is_below(class, counts).then_some(Kind::Counts) }
 }
 
 fn bound(py: Python<'_>, object: Object) -> Bound<'_, PyAny> {
@@ -135,11 +131,7 @@ impl<'py> AnyMap<'py> {
     }
 
     /// Adds a key, unless it is there: then its value is returned.
-    pub fn add_key(
-        &self,
-        key: &Bound<'py, PyAny>,
-        value: &Bound<'py, PyAny>,
-    ) -> PyResult<Option<Bound<'py, PyAny>>> {
+    pub fn add_key(&self, key: &Bound<'py, PyAny>, value: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let stored = on!(self, add_key, key.as_ptr(), value.as_ptr())?;
         Ok(stored.map(|value| bound(self.object.py(), value)))
     }

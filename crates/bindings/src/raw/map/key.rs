@@ -138,11 +138,8 @@ unsafe fn is_plain(object: *mut PyObject) -> bool {
 pub unsafe fn hash(key: *mut PyObject) -> Result<primitives::raw::table::Hash, Raised> {
     // SAFETY: the caller's object is alive; strings keep their hash.
     let hash = unsafe {
-        let kept = if is_exact(key, &raw mut ffi::PyUnicode_Type) {
-            (*key.cast::<ffi::PyASCIIObject>()).hash
-        } else {
-            -1
-        };
+        let kept =
+            if is_exact(key, &raw mut ffi::PyUnicode_Type) { (*key.cast::<ffi::PyASCIIObject>()).hash } else { -1 };
         if kept == -1 { ffi::PyObject_Hash(key) } else { kept }
     };
     if hash == -1 { Err(Raised) } else { Ok(primitives::raw::table::Hash::new(hash as u64)) }

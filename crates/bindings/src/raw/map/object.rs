@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 
 use primitives::raw::table::Table;
 use primitives::raw::tally::Tally;
-use pyo3::ffi::{self, PyObject, Py_ssize_t};
+use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 

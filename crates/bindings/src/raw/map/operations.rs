@@ -127,11 +127,7 @@ pub unsafe fn store<C: Value>(map: &Map<C>, key: *mut PyObject, value: C::Value)
 }
 
 /// Adds a key, unless it is there: then its value is returned.
-pub unsafe fn add_key<C: Value>(
-    map: &Map<C>,
-    key: *mut PyObject,
-    value: C::Value,
-) -> Result<Option<Object>, Raised> {
+pub unsafe fn add_key<C: Value>(map: &Map<C>, key: *mut PyObject, value: C::Value) -> Result<Option<Object>, Raised> {
     // SAFETY: the caller's promise.
     let hash = unsafe { key::hash(key) }?;
     let (mut value, mut others) = (value, Others::default());

@@ -1,0 +1,28 @@
+"""Sentences of the guide that a test quotes in its docstring stand in the guide."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+GUIDE = HERE.parents[1] / "docs" / "guide"
+
+
+def plain(text):
+    return " ".join(text.split()).lower()
+
+
+@pytest.mark.parametrize("name", ["cache", "once", "state"])
+def test_what_the_tests_quote_stands_in_the_guide(name):
+    page = plain((GUIDE / f"{name}.md").read_text())
+    tests = ast.parse((HERE / f"test_{name}.py").read_text()).body
+    quotes = [
+        quote
+        for test in tests
+        if isinstance(test, ast.FunctionDef)
+        for quote in re.findall(r'"([^"]+)"', ast.get_docstring(test) or "")
+    ]
+    assert len(quotes) > 10
+    assert [quote for quote in quotes if plain(quote.rstrip(".")) not in page] == []
