@@ -10,8 +10,9 @@ use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyIterator, PyList, PyString, PyTuple};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::raw::map::{AnyMap, add_types, forked, set_types};
-use crate::raw::{refcount, sharing};
+use crate::flights::{self, Take};
+use crate::raw::map::{AnyMap, add_types, register_stops, set_types};
+use crate::raw::sharing;
 
 mod views;
 
@@ -35,21 +36,9 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         (py.get_type::<MapIterator>(), "Iterator"),
     ] {
         abstract_classes.getattr(abstract_class)?.call_method1("register", (&class,))?;
-        refcount::pin_type(&class);
+        sharing::pin_class(&class);
     }
-    let after_fork = wrap_pyfunction!(after_fork, py)?;
-    let named = PyDict::new(py);
-    named.set_item("after_in_child", after_fork)?;
-    if let Ok(register) = py.import("os")?.getattr("register_at_fork") {
-        register.call((), Some(&named))?;
-    }
-    Ok(())
-}
-
-/// Locks that other threads held when the process was forked are free in the child.
-#[pyfunction]
-fn after_fork() {
-    forked();
+    register_stops(py)
 }
 
 fn map<'py>(this: &Bound<'py, PyAny>) -> PyResult<AnyMap<'py>> {
@@ -267,11 +256,18 @@ pub fn get_or_create<'py>(this: &Bound<'py, PyAny>, arguments: &[Bound<'py, PyAn
         return Err(PyTypeError::new_err(format!("get_or_create() takes 2 arguments, {} were given", arguments.len())));
     };
     let map = map(this)?;
-    if let Some(value) = map.get(key)? {
-        return Ok(value);
+    loop {
+        if let Some(value) = map.get(key)? {
+            return Ok(value);
+        }
+        let Take::Mine(_turn) = flights::take(this, key)? else { continue };
+        // Between the look and the turn another turn may have come and gone.
+        if let Some(value) = map.get(key)? {
+            return Ok(value);
+        }
+        let value = factory.call0()?;
+        return Ok(map.add_key(key, &value)?.unwrap_or(value));
     }
-    let value = factory.call0()?;
-    Ok(map.add_key(key, &value)?.unwrap_or(value))
 }
 
 pub fn most_common<'py>(this: &Bound<'py, PyAny>, arguments: &[Bound<'py, PyAny>]) -> Answer<'py> {

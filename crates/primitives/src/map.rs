@@ -15,7 +15,7 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use crossbeam_epoch::{self as epoch, Guard, Owned};
 
 use crate::raw::pinned::{Pinned, Slot};
-use crate::raw::table::{self, Answer, Cell, Cursor, Found, Removal, Search, Table};
+use crate::raw::table::{self, Answer, Cell, Cursor, Found, Others, Removal, Search, Table};
 use crate::raw::tally::{Refused, Tally, is_count};
 
 /// The sum would lie beyond [`COUNT_MIN`](crate::raw::tally::COUNT_MIN) or
@@ -53,11 +53,36 @@ impl<K: Hash + Eq, C: Cell, S: BuildHasher> Keyed<K, C, S> {
         K: Borrow<Q>,
         Q: Eq + ?Sized,
     {
-        let compare = |stored: &K, _: &C| if stored.borrow() == key { Answer::Same } else { Answer::Other };
-        match self.table.find(guard, hash, compare) {
-            Search::Found(found) => Some(found),
-            Search::Absent | Search::Stopped => None,
-        }
+        found(self.table.find(guard, hash, |stored, _| answer(stored.borrow() == key)))
+    }
+
+    /// As `find`, before an insertion.
+    #[inline(always)]
+    fn find_noting<'g, Q>(
+        &'g self,
+        guard: &'g Guard,
+        hash: table::Hash,
+        key: &Q,
+        others: &mut Others,
+    ) -> Option<Found<'g, K, C>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + ?Sized,
+    {
+        found(self.table.find_noting(guard, hash, others, |stored, _| answer(stored.borrow() == key)))
+    }
+}
+
+#[inline(always)]
+fn answer(is_same: bool) -> Answer {
+    if is_same { Answer::Same } else { Answer::Other }
+}
+
+#[inline(always)]
+fn found<K, C>(search: Search<'_, K, C>) -> Option<Found<'_, K, C>> {
+    match search {
+        Search::Found(found) => Some(found),
+        Search::Absent | Search::Stopped => None,
     }
 }
 
@@ -138,9 +163,9 @@ impl<K: Hash + Eq, V: Send + Sync + 'static, S: BuildHasher> ConcurrentMap<K, V,
     pub fn insert(&self, key: K, value: V) -> bool {
         let guard = &epoch::pin();
         let hash = self.keyed.hash(&key);
-        let (mut key, mut value, mut version) = (key, Owned::new(value), None);
+        let (mut key, mut value, mut others) = (key, Owned::new(value), Others::default());
         loop {
-            if let Some(found) = self.keyed.find(guard, hash, &key) {
+            if let Some(found) = self.keyed.find_noting(guard, hash, &key, &mut others) {
                 while let Some(seen) = found.cell.load(guard) {
                     match found.cell.replace(seen, value, guard) {
                         Ok(_) => return false,
@@ -148,11 +173,10 @@ impl<K: Hash + Eq, V: Send + Sync + 'static, S: BuildHasher> ConcurrentMap<K, V,
                     }
                 }
             }
-            match self.keyed.table.insert(guard, hash, version, key, value) {
+            match self.keyed.table.insert(guard, hash, &others, key, value) {
                 Ok(()) => return true,
                 Err(unused) => (key, value) = unused,
             }
-            version = Some(self.keyed.table.version(hash));
         }
     }
 
@@ -168,16 +192,16 @@ impl<K: Hash + Eq, V: Send + Sync + 'static, S: BuildHasher> ConcurrentMap<K, V,
         let value = make();
         let guard = &epoch::pin();
         let hash = self.keyed.hash(&key);
-        let (mut key, mut new, mut version) = (key, Owned::new(value.clone()), None);
+        let (mut key, mut new, mut others) = (key, Owned::new(value.clone()), Others::default());
         loop {
-            if let Some(seen) = self.keyed.find(guard, hash, &key).and_then(|found| found.cell.load(guard)) {
+            let found = self.keyed.find_noting(guard, hash, &key, &mut others);
+            if let Some(seen) = found.and_then(|found| found.cell.load(guard)) {
                 return seen.value().clone();
             }
-            match self.keyed.table.insert(guard, hash, version, key, new) {
+            match self.keyed.table.insert(guard, hash, &others, key, new) {
                 Ok(()) => return value,
                 Err(unused) => (key, new) = unused,
             }
-            version = Some(self.keyed.table.version(hash));
         }
     }
 
@@ -346,9 +370,9 @@ impl<K: Hash + Eq, S: BuildHasher> CounterMap<K, S> {
     {
         let guard = &epoch::pin();
         let hash = self.keyed.hash(key);
-        let (mut owned, mut own, mut version) = (None, Some(own), None);
+        let (mut owned, mut own, mut others) = (None, Some(own), Others::default());
         loop {
-            if let Some(found) = self.keyed.find(guard, hash, key) {
+            if let Some(found) = self.keyed.find_noting(guard, hash, key, &mut others) {
                 match found.cell.add(n) {
                     Ok(sum) => return Ok(sum),
                     Err(Refused::Overflow) => return Err(CountOverflow),
@@ -359,11 +383,10 @@ impl<K: Hash + Eq, S: BuildHasher> CounterMap<K, S> {
                 return Err(CountOverflow);
             }
             let Some(new) = owned.take().or_else(|| own.take().map(|own| own(key))) else { unreachable!() };
-            match self.keyed.table.insert(guard, hash, version, new, n) {
+            match self.keyed.table.insert(guard, hash, &others, new, n) {
                 Ok(()) => return Ok(n),
                 Err((unused, _)) => owned = Some(unused),
             }
-            version = Some(self.keyed.table.version(hash));
         }
     }
 

@@ -120,8 +120,8 @@ impl Index {
     }
 
     /// Where a key with this tag can be put, and whether that slot is empty rather than vacant. None if an entry has an
-    /// equal tag, unless `despite_equals`. There is an empty slot, and the lock is held.
-    pub fn vacancy(self, tag: u32, despite_equals: bool) -> Option<(usize, bool)> {
+    /// equal tag and is not among `others`. There is an empty slot, and the lock is held.
+    pub fn vacancy(self, tag: u32, others: &[u32]) -> Option<(usize, bool)> {
         let mut walk = self.walk(tag);
         let mut vacant = None;
         loop {
@@ -129,7 +129,7 @@ impl Index {
             match walk.step(Relaxed) {
                 EMPTY => return Some(vacant.map_or((at, true), |at| (at, false))),
                 VACANT => vacant = vacant.or(Some(at)),
-                word if (word >> 32) as u32 == tag && !despite_equals => return None,
+                word if (word >> 32) as u32 == tag && !others.contains(&(word as u32 - 1)) => return None,
                 _ => {}
             }
         }
@@ -225,15 +225,15 @@ mod tests {
     fn entries_are_found_by_tag_hidden_and_carried_over() {
         let small = Index::new(8);
         for (number, tag) in [u32::MAX, 0, u32::MAX, 5].into_iter().enumerate() {
-            let (slot, was_empty) = small.vacancy(tag, true).expect("despite equals");
+            let (slot, was_empty) = small.vacancy(tag, &[0]).expect("no equal tag but that of entry 0");
             assert!(was_empty);
             small.occupy(slot, tag, number as u32);
         }
         assert_eq!(numbers(small, u32::MAX), [0, 2], "the walk goes on at the beginning");
-        assert_eq!(small.vacancy(0, false), None, "an equal tag");
+        assert_eq!(small.vacancy(0, &[7]), None, "an equal tag");
         small.vacate(0, 1);
         assert_eq!(numbers(small, 0), [] as [u32; 0], "a vacant slot is no entry, whatever the tag");
-        let (_, was_empty) = small.vacancy(0, false).expect("no equal tag");
+        let (_, was_empty) = small.vacancy(0, &[7]).expect("no equal tag");
         assert!(!was_empty, "vacant slots are used again");
         let large = Index::new(64);
         large.fill(small);

@@ -10,5 +10,7 @@ pub mod once_box;
 #[cfg(not(feature = "model"))]
 pub mod pinned;
 pub mod table;
+#[cfg(all(test, feature = "model"))]
+mod table_model;
 pub mod tally;
 pub mod thread;

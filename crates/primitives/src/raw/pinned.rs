@@ -59,8 +59,9 @@ unsafe impl Epochs for Pinned {
         mark.load(Ordering::Acquire)
     }
 
-    fn urge(guard: &Guard) {
+    fn urge(guard: &Guard, _: bool) -> bool {
         guard.flush();
+        true
     }
 }
 

@@ -6,7 +6,7 @@
 //! the hash (the tag) and the number of an entry. A reader walks the index, compares tags, then keys, and reads the
 //! cell. Who changes the value of a key that is there works on the cell alone. Only who adds or removes a key, or makes
 //! a larger index, takes the shard's lock, for a few instructions in which no foreign code runs: keys are compared
-//! before, and under the lock it is only asked whether an equal tag has come since.
+//! before, and under the lock it is only asked whether a key with an equal tag has come since.
 //!
 //! What is removed (an entry with its key, an index that was outgrown) is used again only when nobody can still be
 //! looking at it. How that is known is the affair of [`Epochs`]: readers do whatever its windows demand, which may be
@@ -14,7 +14,7 @@
 //!
 //! Promised: while a window is open, the entries found in it keep their keys; a cell that is dead stays dead; a key is
 //! in the table at most once. Memory grows with the largest number of keys that were in the table at one time, plus
-//! what waits for its epoch ([`Table::insert`] urges when that is more than an eighth).
+//! what waits for its epoch: normally an eighth of that or a thousand entries, at most as many as keys or 65536.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::VecDeque;
@@ -24,13 +24,18 @@ use std::ptr::null_mut;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::index::{Index, Place};
-use crate::sync::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Racy};
+use crate::sync::{AtomicPtr, AtomicU32, AtomicUsize, Racy};
 
 /// How many entries the first chunk of a shard has; each further chunk has twice as many as the one before.
-const FIRST_CHUNK: usize = 16;
-const N_CHUNKS: usize = 28;
+const FIRST_CHUNK: usize = if cfg!(feature = "model") { 2 } else { 16 };
+const N_CHUNKS: usize = if cfg!(feature = "model") { 3 } else { 28 };
 /// Removed entries wait for their epoch in batches of this size.
-const BATCH: usize = 32;
+const BATCH: usize = if cfg!(feature = "model") { 1 } else { 32 };
+/// So many removed entries in all shards are worth urging for, and so many more than are left to wait.
+const N_WAITING: usize = 1 << 10;
+const N_WAITING_MAX: usize = 1 << 16;
+/// The smallest index.
+const N_SLOTS_MIN: usize = if cfg!(feature = "model") { 2 } else { 8 };
 /// An outgrown index of this many bytes is worth urging for.
 const LARGE_BYTES: usize = 256 << 10;
 
@@ -54,8 +59,9 @@ pub unsafe trait Epochs {
     fn mark(window: &Self::Window) -> Self::Mark;
     /// Have all windows closed that were open at that moment?
     fn is_past(mark: &Self::Mark) -> bool;
-    /// Much waits for its epoch: does what is possible to bring it about. May close the window.
-    fn urge(window: &Self::Window);
+    /// Much waits for its epoch: brings it about, unless that is thought too dear now and it is not `pressing`. Says
+    /// whether anything was done. May close the window.
+    fn urge(window: &Self::Window, pressing: bool) -> bool;
 }
 
 /// A lock that is held for a few instructions.
@@ -122,6 +128,10 @@ pub enum Search<'w, K, C> {
     Stopped,
 }
 
+/// The entries that a search has compared with its key, and found to have others.
+#[derive(Debug, Default)]
+pub struct Others(Vec<u32>);
+
 /// How a removal ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Removal<T> {
@@ -152,10 +162,6 @@ impl Hash {
     }
 }
 
-/// The number of additions and removals that a shard has seen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version(u64);
-
 enum Retired {
     Entries(Vec<u32>),
     Index(Index),
@@ -177,7 +183,6 @@ struct Shard<K, C, E: Epochs> {
     index: AtomicPtr<u8>,
     chunks: [AtomicPtr<Entry<K, C>>; N_CHUNKS],
     lock: Padded<E::Lock>,
-    version: AtomicU64,
     n_live: AtomicUsize,
     /// Entries from this number on were never used.
     n_fresh: AtomicU32,
@@ -240,7 +245,6 @@ impl<K, C: Cell, E: Epochs> Shard<K, C, E> {
             index: AtomicPtr::new(null_mut()),
             chunks: std::array::from_fn(|_| AtomicPtr::new(null_mut())),
             lock: Padded::default(),
-            version: AtomicU64::new(0),
             n_live: AtomicUsize::new(0),
             n_fresh: AtomicU32::new(0),
             book: Racy::new(Book {
@@ -342,7 +346,7 @@ impl<K, C: Cell, E: Epochs> Shard<K, C, E> {
             return (old, false);
         }
         let n_live = self.n_live.load(Relaxed);
-        let new = Index::new((n_live * 2).max(8).next_power_of_two());
+        let new = Index::new(((n_live + 1) * 2).max(N_SLOTS_MIN).next_power_of_two());
         if let Some(old) = old {
             new.fill(old);
         }
@@ -385,18 +389,37 @@ impl<K, C: Cell, E: Epochs> Table<K, C, E> {
         unsafe { self.shards.get_unchecked(hash.0 as usize & (self.shards.len() - 1)) }
     }
 
-    /// What to hand to [`insert`](Self::insert) if nothing may have been added or removed since now.
-    pub fn version(&self, hash: Hash) -> Version {
-        Version(self.shard(hash).version.load(Acquire))
-    }
-
     /// Looks for a key. `compare` is called with keys whose tag is that of `hash`, and may run foreign code.
     #[inline(always)]
     pub fn find<'w>(
         &'w self,
+        window: &'w E::Window,
+        hash: Hash,
+        compare: impl FnMut(&'w K, &'w C) -> Answer,
+    ) -> Search<'w, K, C> {
+        self.search(window, hash, compare, |_| {})
+    }
+
+    /// As [`find`](Self::find), and notes which keys were others, for [`insert`](Self::insert).
+    #[inline(always)]
+    pub fn find_noting<'w>(
+        &'w self,
+        window: &'w E::Window,
+        hash: Hash,
+        others: &mut Others,
+        compare: impl FnMut(&'w K, &'w C) -> Answer,
+    ) -> Search<'w, K, C> {
+        others.0.clear();
+        self.search(window, hash, compare, |number| others.0.push(number))
+    }
+
+    #[inline(always)]
+    fn search<'w>(
+        &'w self,
         _window: &'w E::Window,
         hash: Hash,
         mut compare: impl FnMut(&'w K, &'w C) -> Answer,
+        mut note: impl FnMut(u32),
     ) -> Search<'w, K, C> {
         let shard = self.shard(hash);
         // SAFETY: the window is open, and `compare` stops the walk if it has closed it.
@@ -411,7 +434,7 @@ impl<K, C: Cell, E: Epochs> Table<K, C, E> {
                     let key = entry.key.with(|key| unsafe { (*key).assume_init_ref() });
                     match compare(key, &entry.cell) {
                         Answer::Same => return Search::Found(Found { key, cell: &entry.cell, number, hash }),
-                        Answer::Other => {}
+                        Answer::Other => note(number),
                         Answer::Stop => return Search::Stopped,
                     }
                 }
@@ -419,32 +442,29 @@ impl<K, C: Cell, E: Epochs> Table<K, C, E> {
         }
     }
 
-    /// Adds a key that a search in the same window did not find, or found dead.
+    /// Adds a key that a search in the same window did not find, or found dead. `others` are those of that search.
     ///
     /// # Errors
-    /// Gives key and value back if the key may have been added since: there is one with an equal tag. Search again,
-    /// with a [`version`](Self::version) taken before the search: then an equal tag does not matter, and only a change
-    /// of the shard since makes it fail.
+    /// Gives key and value back if the key may have been added since: there is one with the same tag that is not among
+    /// `others`. Search again.
     pub fn insert(
         &self,
         window: &E::Window,
         hash: Hash,
-        version: Option<Version>,
+        others: &Others,
         key: K,
         value: C::Value,
     ) -> Result<(), (K, C::Value)> {
         let shard = self.shard(hash);
         let mut dropped = Vec::new();
         let held = shard.hold();
-        let now = shard.version.load(Relaxed);
-        if version.is_some_and(|version| version != Version(now)) {
-            return Err((key, value));
-        }
-        let must_urge = shard.book.with_mut(|book| {
+        // Numbers of entries mean the same keys only as long as the window is open.
+        let others = if E::is_open(window) { &others.0[..] } else { &[] };
+        let urge = shard.book.with_mut(|book| {
             // SAFETY: the lock is held.
             let book = unsafe { &mut *book };
             let (index, is_large) = shard.make_room(window, book);
-            let Some((slot, was_empty)) = index.vacancy(hash.tag(), version.is_some()) else {
+            let Some((slot, was_empty)) = index.vacancy(hash.tag(), others) else {
                 return Err((key, value));
             };
             let number = shard.take_number(book, &mut dropped);
@@ -456,16 +476,24 @@ impl<K, C: Cell, E: Epochs> Table<K, C, E> {
             book.n_used += usize::from(was_empty);
             let n_live = shard.n_live.load(Relaxed) + 1;
             shard.n_live.store(n_live, Relaxed);
-            shard.version.store(now + 1, Release);
-            Ok(is_large || book.n_waiting > (1024 / self.shards.len()).max(n_live / 8).max(2 * BATCH))
+            Ok(self.urge(book.n_waiting, n_live, is_large))
         })?;
         drop(held);
         drop(dropped);
-        if must_urge {
-            E::urge(window);
+        if let Some(pressing) = urge
+            && E::urge(window, pressing)
+        {
             self.sweep(hash);
         }
         Ok(())
+    }
+
+    /// Is it time to urge, given how much waits in a shard beside how many keys, and is it pressing?
+    fn urge(&self, n_waiting: usize, n_live: usize, is_large: bool) -> Option<bool> {
+        let share = |n: usize| (n / self.shards.len()).max(2 * BATCH);
+        let is_pressing = n_waiting > share(N_WAITING_MAX).max(n_live);
+        let is_due = is_large || n_waiting > share(N_WAITING).max(n_live / 8);
+        is_due.then_some(is_pressing)
     }
 
     /// Takes back what can be taken back in one shard.
@@ -501,7 +529,6 @@ impl<K, C: Cell, E: Epochs> Table<K, C, E> {
                 index.vacate(found.hash.tag(), found.number);
             }
             shard.n_live.store(shard.n_live.load(Relaxed) - 1, Relaxed);
-            shard.version.store(shard.version.load(Relaxed) + 1, Release);
             book.leave::<E>(found.number, window);
         });
         Removal::Removed(taken)
@@ -557,8 +584,7 @@ impl<K, C: Cell, E: Epochs> Table<K, C, E> {
                 book.retired.push_back((E::mark(&window), Retired::Index(index)));
                 book.n_used = 0;
                 shard.n_live.store(0, Relaxed);
-                shard.version.store(shard.version.load(Relaxed) + 1, Release);
-            });
+                });
             std::mem::drop(held);
             drop(taken);
         }

@@ -53,8 +53,8 @@ pub const GET_OR_CREATE: &CStr = c"get_or_create($self, key, factory, /)
 
 The value of key. If it is not there, factory() is called and its result stored; threads that ask for the same key
 meanwhile wait and get the same object. If factory raises, the caller gets the exception, and one of those who wait
-tries in its turn. Raises RaceproofError instead of waiting for itself, if factory asks for its own key.";
-pub const UPDATE_WITH: &CStr = c"update_with($self, key, function, default=<unset>, /)
+tries in its turn. A factory that needs its own key raises ReentrantError instead of waiting for itself.";
+pub const UPDATE_WITH: &CStr = c"update_with($self, key, function, /, default=...)
 --
 
 Replaces the value of key by function(value) in one step, and returns the new value. function is called outside all
@@ -64,15 +64,16 @@ pub const COMPARE_AND_SET: &CStr = c"compare_and_set($self, key, expected, new, 
 --
 
 Sets the value of key to new if it is expected (the same object, or equal to it), in one step; returns whether it was.";
-pub const POP: &CStr = c"pop($self, key, default=<unset>, /)
+pub const POP: &CStr = c"pop($self, key, default=..., /)
 --
 
 Removes key and returns its value. If it is not there, returns default; without default KeyError is raised.";
 pub const POP_IF: &CStr = c"pop_if($self, key, condition, default=None, /)
 --
 
-Removes key if condition(value) is true, in one step, and returns the value; else returns default. condition is called
-outside all locks, and again if another thread changed the value meanwhile.";
+Removes key if condition(value) is true, in one step, and returns the value; else returns default. A condition that
+cannot be called is a value that the key must have. condition is called outside all locks, and again if another thread
+changed the value meanwhile.";
 pub const POP_ITEM: &CStr = c"popitem($self, /)
 --
 

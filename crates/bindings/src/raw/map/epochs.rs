@@ -6,7 +6,7 @@
 //! Python code, or waited for a lock, looks at the count afterwards and begins again if it has moved. Readers and
 //! updaters pay nothing for all this.
 //!
-//! When much waits to be used again, the world is stopped on purpose: once for about a thousand removed keys.
+//! When much waits to be used again, the world is stopped on purpose (`super::stops`).
 //!
 //! On a build with a GIL each access is alone as long as it calls no Python code, so counting is enough.
 
@@ -14,6 +14,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Acquire;
 
 use primitives::raw::table::Epochs;
+
+use super::stops;
 
 static STOPS: AtomicU64 = AtomicU64::new(0);
 
@@ -51,113 +53,64 @@ unsafe impl Epochs for Attached {
         STOPS.load(Acquire) > *mark
     }
 
-    fn urge(_: &Window) {
-        stop_the_world();
+    fn urge(_: &Window, pressing: bool) -> bool {
+        stops::stop(&STOPS, pressing)
     }
-}
-
-#[cfg(Py_GIL_DISABLED)]
-#[cold]
-fn stop_the_world() {
-    use std::ffi::{c_int, c_void};
-
-    use pyo3::ffi::PyObject;
-
-    unsafe extern "C" {
-        fn PyUnstable_GC_VisitObjects(
-            visit: unsafe extern "C" fn(*mut PyObject, *mut c_void) -> c_int,
-            argument: *mut c_void,
-        );
-    }
-
-    /// Called while all other threads stand still; 0 ends the visit with the first object.
-    unsafe extern "C" fn count(_: *mut PyObject, _: *mut c_void) -> c_int {
-        STOPS.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
-        0
-    }
-
-    // SAFETY: the thread is attached and holds no lock of ours. The function stops the world for its visit.
-    unsafe { PyUnstable_GC_VisitObjects(count, std::ptr::null_mut()) };
-}
-
-#[cfg(not(Py_GIL_DISABLED))]
-#[cold]
-fn stop_the_world() {
-    STOPS.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
 }
 
 #[cfg(Py_GIL_DISABLED)]
 mod lock {
-    use std::sync::atomic::AtomicU8;
-    use std::sync::atomic::AtomicU32;
+    use std::sync::atomic::AtomicBool;
     use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+    use std::thread;
+    use std::time::Duration;
 
     use primitives::raw::table::Lock;
-    use pyo3::ffi::{PyMutex, PyMutex_Lock, PyMutex_Unlock};
+    use pyo3::ffi::{PyEval_RestoreThread, PyEval_SaveThread};
 
-    static FORKS: AtomicU32 = AtomicU32::new(0);
-    static RENEWING: AtomicU8 = AtomicU8::new(0);
+    /// A lock that only attached threads hold, for a few instructions. Where all threads stand still none is held: not
+    /// at a fork, so a child finds all of them free, and not when the process ends, so a daemon thread that never comes
+    /// back takes none with it. A thread that waits does so without the lock until it is attached again, so it cannot
+    /// be handed the lock: it looks again and again, detached in between.
+    #[derive(Default)]
+    pub struct InterpreterLock(AtomicBool);
 
-    /// CPython's own mutex of one byte, which detaches who waits. In a forked process it is free: the interpreter has
-    /// stopped all threads before, so whoever held it had not begun to work.
-    pub struct InterpreterLock {
-        bits: AtomicU8,
-        forks: AtomicU32,
-    }
-
-    impl Default for InterpreterLock {
-        fn default() -> Self {
-            InterpreterLock { bits: AtomicU8::new(0), forks: AtomicU32::new(FORKS.load(Relaxed)) }
-        }
-    }
-
-    fn lock(bits: &AtomicU8) {
-        if bits.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
-            // SAFETY: a `PyMutex` is this byte, and the thread is attached.
-            unsafe { PyMutex_Lock(std::ptr::from_ref(bits).cast_mut().cast::<PyMutex>()) };
-        }
-    }
-
-    fn unlock(bits: &AtomicU8) {
-        if bits.compare_exchange(1, 0, Release, Relaxed).is_err() {
-            // SAFETY: as above; this thread holds it.
-            unsafe { PyMutex_Unlock(std::ptr::from_ref(bits).cast_mut().cast::<PyMutex>()) };
-        }
-    }
+    const N_SPINS: u32 = 100;
+    const N_YIELDS: u32 = 10;
+    const PAUSE: Duration = Duration::from_micros(50);
 
     // SAFETY: it is a mutex.
     unsafe impl Lock for InterpreterLock {
         #[inline(always)]
         fn lock(&self) {
-            if self.forks.load(Acquire) != FORKS.load(Relaxed) {
-                self.renew();
+            if self.0.compare_exchange(false, true, Acquire, Relaxed).is_err() {
+                self.wait();
             }
-            lock(&self.bits);
         }
 
         #[inline(always)]
         fn unlock(&self) {
-            unlock(&self.bits);
+            self.0.store(false, Release);
         }
     }
 
     impl InterpreterLock {
-        /// The first use in a forked process.
         #[cold]
-        fn renew(&self) {
-            lock(&RENEWING);
-            if self.forks.load(Acquire) != FORKS.load(Relaxed) {
-                self.bits.store(0, Relaxed);
-                self.forks.store(FORKS.load(Relaxed), Release);
+        fn wait(&self) {
+            let mut n_tries: u32 = 0;
+            while self.0.load(Relaxed) || self.0.compare_exchange_weak(false, true, Acquire, Relaxed).is_err() {
+                n_tries = n_tries.saturating_add(1);
+                if n_tries < N_SPINS {
+                    std::hint::spin_loop();
+                    continue;
+                }
+                // SAFETY: the thread is attached, and holds no lock of ours.
+                let state = unsafe { PyEval_SaveThread() };
+                if n_tries < N_SPINS + N_YIELDS { thread::yield_now() } else { thread::sleep(PAUSE) }
+                // SAFETY: it was detached a moment ago.
+                unsafe { PyEval_RestoreThread(state) };
             }
-            unlock(&RENEWING);
         }
-    }
-
-    /// To be called in the child after a fork, in the only thread that it has.
-    pub fn forked() {
-        RENEWING.store(0, Relaxed);
-        FORKS.fetch_add(1, Relaxed);
     }
 }
 
@@ -175,9 +128,6 @@ mod lock {
 
         fn unlock(&self) {}
     }
-
-    /// Nothing is locked.
-    pub fn forked() {}
 }
 
-pub use lock::{InterpreterLock, forked};
+pub use lock::InterpreterLock;

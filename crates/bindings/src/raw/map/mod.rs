@@ -14,8 +14,9 @@ mod key;
 mod methods;
 mod object;
 mod operations;
+mod stops;
 mod value;
 
 pub use any::{AnyMap, set_types};
-pub use epochs::forked;
 pub use object::add_types;
+pub use stops::register as register_stops;

@@ -19,6 +19,7 @@ use super::operations::{self, Map};
 use super::value::{self, Slot, Value};
 use super::{batch, doc, methods};
 use crate::map;
+use crate::raw::call::{Given, is_count_right};
 use crate::raw::native_type::{NativeType, slot};
 
 /// As many keys can be added at the same time, unless the constructor says otherwise.
@@ -51,20 +52,10 @@ fn result(result: Result<Object, Raised>) -> *mut PyObject {
     result.map_or(null_mut(), Object::into_ptr)
 }
 
-/// What is said of a wrong number of arguments.
-#[cold]
-fn wrong_arguments(name: &str, least: Py_ssize_t, most: Py_ssize_t, n: Py_ssize_t) -> Raised {
-    let expected = if least == most { format!("{least}") } else { format!("from {least} to {most}") };
-    // SAFETY: slots run attached.
-    let py = unsafe { Python::assume_attached() };
-    let text = format!("{name}() takes {expected} arguments, {n} were given");
-    pyo3::exceptions::PyTypeError::new_err(text).restore(py);
-    Raised
-}
-
 #[inline(always)]
-fn check_arguments(name: &str, least: Py_ssize_t, most: Py_ssize_t, n: Py_ssize_t) -> Result<(), Raised> {
-    if (least..=most).contains(&n) { Ok(()) } else { Err(wrong_arguments(name, least, most, n)) }
+unsafe fn check_arguments(name: &CStr, least: Py_ssize_t, most: Py_ssize_t, n: Py_ssize_t) -> Result<(), Raised> {
+    // SAFETY: slots run attached.
+    if unsafe { is_count_right(name, n, least, most) } { Ok(()) } else { Err(Raised) }
 }
 
 #[cold]
@@ -175,7 +166,7 @@ slot! {
     } else -1
 
     fn get<C: Kind>(this: *mut PyObject, arguments: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
-        if check_arguments("get", 1, 2, n).is_err() {
+        if check_arguments(c"get", 1, 2, n).is_err() {
             return null_mut();
         }
         match operations::lookup(map_of::<C>(this), *arguments) {
@@ -188,7 +179,7 @@ slot! {
 
     fn set_default<C: Kind>(this: *mut PyObject, arguments: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
         let (map, key) = (map_of::<C>(this), *arguments);
-        result(check_arguments("setdefault", 1, 2, n).and_then(|()| {
+        result(check_arguments(c"setdefault", 1, 2, n).and_then(|()| {
             if let Some(value) = operations::lookup(map, key)? {
                 return Ok(value);
             }
@@ -199,18 +190,20 @@ slot! {
     } else null_mut()
 
     fn add<C: Kind>(this: *mut PyObject, arguments: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
-        result(check_arguments("add", 1, 2, n).and_then(|()| {
+        result(check_arguments(c"add", 1, 2, n).and_then(|()| {
             C::add(map_of::<C>(this), *arguments, (n == 2).then(|| *arguments.add(1)))
         }))
     } else null_mut()
 
-    fn update_with<C: Kind>(this: *mut PyObject, arguments: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
-        result(check_arguments("update_with", 2, 3, n).and_then(|()| {
-            let (key, function) = (*arguments, *arguments.add(1));
+    fn update_with<C: Kind>(this: *mut PyObject, arguments: *const *mut PyObject, n: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
+        result(check_arguments(c"update_with", 2, 3, n).and_then(|()| {
+            let given = Given::new(arguments, n, names);
+            let default = given.only_named(c"default", 2).map_err(|()| Raised)?;
+            let (key, function) = (given.positional[0], given.positional[1]);
             operations::update(map_of::<C>(this), key, |seen| {
                 let value = match seen {
                     Some(seen) => seen.as_ptr(),
-                    None if n == 3 => *arguments.add(2),
+                    None if !default.is_null() => default,
                     None => return Err(key_error(key)),
                 };
                 Object::result(ffi::PyObject_CallOneArg(function, value))
@@ -219,15 +212,15 @@ slot! {
     } else null_mut()
 
     fn compare_and_set<C: Kind>(this: *mut PyObject, arguments: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
-        let done = check_arguments("compare_and_set", 3, 3, n).and_then(|()| {
+        let done = check_arguments(c"compare_and_set", 3, 3, n).and_then(|()| {
             let (map, key, expected) = (map_of::<C>(this), *arguments, *arguments.add(1));
             loop {
                 let Some(seen) = operations::lookup(map, key)? else { return Ok(false) };
-                match ffi::PyObject_RichCompareBool(seen.as_ptr(), expected, ffi::Py_EQ) {
-                    -1 => return Err(Raised),
-                    0 => return Ok(false),
-                    _ if operations::exchange(map, key, &seen, C::accept(*arguments.add(2))?)? => return Ok(true),
-                    _ => {}
+                if !are_equal(seen.as_ptr(), expected)? {
+                    return Ok(false);
+                }
+                if operations::exchange(map, key, &seen, C::accept(*arguments.add(2))?)? {
+                    return Ok(true);
                 }
             }
         });
@@ -235,7 +228,7 @@ slot! {
     } else null_mut()
 
     fn pop<C: Kind>(this: *mut PyObject, arguments: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
-        result(check_arguments("pop", 1, 2, n).and_then(|()| {
+        result(check_arguments(c"pop", 1, 2, n).and_then(|()| {
             match operations::remove(map_of::<C>(this), *arguments, None)? {
                 Some(value) => Ok(value),
                 None if n == 2 => Ok(Object::borrowed(*arguments.add(1))),
@@ -245,16 +238,15 @@ slot! {
     } else null_mut()
 
     fn pop_if<C: Kind>(this: *mut PyObject, arguments: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
-        result(check_arguments("pop_if", 2, 3, n).and_then(|()| {
+        result(check_arguments(c"pop_if", 2, 3, n).and_then(|()| {
             let (map, key, condition) = (map_of::<C>(this), *arguments, *arguments.add(1));
             loop {
                 let Some(seen) = operations::lookup(map, key)? else { break };
-                let holds = Object::result(ffi::PyObject_CallOneArg(condition, seen.as_ptr()))?;
-                match ffi::PyObject_IsTrue(holds.as_ptr()) {
-                    -1 => return Err(Raised),
-                    0 => break,
-                    _ if operations::remove(map, key, Some(&seen))?.is_some() => return Ok(seen),
-                    _ => {}
+                if !holds(condition, &seen)? {
+                    break;
+                }
+                if operations::remove(map, key, Some(&seen))?.is_some() {
+                    return Ok(seen);
                 }
             }
             Ok(Object::borrowed(if n == 3 { *arguments.add(2) } else { ffi::Py_None() }))
@@ -344,6 +336,29 @@ slot! {
     } else -1
 }
 
+unsafe fn are_equal(left: *mut PyObject, right: *mut PyObject) -> Result<bool, Raised> {
+    // SAFETY: the caller's objects are alive.
+    match unsafe { ffi::PyObject_RichCompareBool(left, right, ffi::Py_EQ) } {
+        -1 => Err(Raised),
+        equal => Ok(equal == 1),
+    }
+}
+
+/// Is a condition, a function or a value, true of what was seen?
+unsafe fn holds(condition: *mut PyObject, seen: &Object) -> Result<bool, Raised> {
+    // SAFETY: the caller's objects are alive.
+    unsafe {
+        if ffi::PyCallable_Check(condition) == 0 {
+            return are_equal(seen.as_ptr(), condition);
+        }
+        let answer = Object::result(ffi::PyObject_CallOneArg(condition, seen.as_ptr()))?;
+        match ffi::PyObject_IsTrue(answer.as_ptr()) {
+            -1 => Err(Raised),
+            holds => Ok(holds == 1),
+        }
+    }
+}
+
 /// Drops a table with all that is in it. Maps in maps in maps would use up the stack: from a certain depth on they are
 /// dropped when those around them are.
 fn drop_later<C: Value>(table: Map<C>) {
@@ -408,7 +423,7 @@ fn with_methods<C: Kind>(kind: NativeType) -> NativeType {
         .arguments(c"add", add::<C>, C::ADD)
         .one_argument(c"add_many", add_many::<C>, doc::ADD_MANY)
         .arguments(c"setdefault", set_default::<C>, C::SET_DEFAULT)
-        .arguments(c"update_with", update_with::<C>, doc::UPDATE_WITH)
+        .keywords(c"update_with", update_with::<C>, doc::UPDATE_WITH)
         .arguments(c"compare_and_set", compare_and_set::<C>, doc::COMPARE_AND_SET)
         .arguments(c"pop", pop::<C>, doc::POP)
         .arguments(c"pop_if", pop_if::<C>, doc::POP_IF)

@@ -3,7 +3,7 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use primitives::raw::table::{Cursor, Epochs, Found, Hash, Removal, Search, Table};
+use primitives::raw::table::{Cursor, Epochs, Found, Hash, Others, Removal, Search, Table};
 use primitives::raw::tally::{Refused, Tally};
 use pyo3::ffi;
 use pyo3::ffi::PyObject;
@@ -33,6 +33,27 @@ unsafe fn locate<'w, C: Value>(
     let mut raised = false;
     // SAFETY: the key is alive, by the promise of the callers.
     let search = map.find(window, hash, |stored, cell| unsafe { stored.compare(cell, key, window, &mut raised) });
+    located(search, raised)
+}
+
+/// As `locate`, before an insertion.
+#[inline(always)]
+unsafe fn locate_noting<'w, C: Value>(
+    map: &'w Map<C>,
+    window: &'w Window,
+    hash: Hash,
+    key: *mut PyObject,
+    others: &mut Others,
+) -> Result<Located<'w, C>, Raised> {
+    let mut raised = false;
+    // SAFETY: the key is alive, by the promise of the callers.
+    let compare = |stored: &Key, cell: &C| unsafe { stored.compare(cell, key, window, &mut raised) };
+    let search = map.find_noting(window, hash, others, compare);
+    located(search, raised)
+}
+
+#[inline(always)]
+fn located<C>(search: Search<'_, Key, C>, raised: bool) -> Result<Located<'_, C>, Raised> {
     match search {
         Search::Found(found) => Ok(Located::Found(found)),
         Search::Absent => Ok(Located::Absent),
@@ -85,11 +106,11 @@ pub unsafe fn contains<C: Value>(map: &Map<C>, key: *mut PyObject) -> Result<boo
 pub unsafe fn store<C: Value>(map: &Map<C>, key: *mut PyObject, value: C::Value) -> Result<(), Raised> {
     // SAFETY: the caller's promise.
     let hash = unsafe { key::hash(key) }?;
-    let (mut value, mut version) = (value, None);
+    let (mut value, mut others) = (value, Others::default());
     loop {
         let window = Attached::open();
         // SAFETY: the caller's promise.
-        match unsafe { locate(map, &window, hash, key) }? {
+        match unsafe { locate_noting(map, &window, hash, key, &mut others) }? {
             Located::Found(found) => match found.cell.set(value) {
                 Ok(()) => return Ok(()),
                 Err(unused) => value = unused,
@@ -98,11 +119,10 @@ pub unsafe fn store<C: Value>(map: &Map<C>, key: *mut PyObject, value: C::Value)
             Located::Again => continue,
         }
         // SAFETY: the caller's promise.
-        match map.insert(&window, hash, version, unsafe { Key::new(key) }, value) {
+        match map.insert(&window, hash, &others, unsafe { Key::new(key) }, value) {
             Ok(()) => return Ok(()),
             Err((_, unused)) => value = unused,
         }
-        version = Some(map.version(hash));
     }
 }
 
@@ -110,11 +130,11 @@ pub unsafe fn store<C: Value>(map: &Map<C>, key: *mut PyObject, value: C::Value)
 pub unsafe fn add_key<C: Value>(map: &Map<C>, key: *mut PyObject, value: C::Value) -> Result<Option<Object>, Raised> {
     // SAFETY: the caller's promise.
     let hash = unsafe { key::hash(key) }?;
-    let (mut value, mut version) = (value, None);
+    let (mut value, mut others) = (value, Others::default());
     loop {
         let window = Attached::open();
         // SAFETY: the caller's promise.
-        match unsafe { locate(map, &window, hash, key) }? {
+        match unsafe { locate_noting(map, &window, hash, key, &mut others) }? {
             Located::Found(found) => match found.cell.see()? {
                 Seen::Value(value) => return Ok(Some(value)),
                 Seen::Changed => continue,
@@ -124,11 +144,10 @@ pub unsafe fn add_key<C: Value>(map: &Map<C>, key: *mut PyObject, value: C::Valu
             Located::Again => continue,
         }
         // SAFETY: the caller's promise.
-        match map.insert(&window, hash, version, unsafe { Key::new(key) }, value) {
+        match map.insert(&window, hash, &others, unsafe { Key::new(key) }, value) {
             Ok(()) => return Ok(None),
             Err((_, unused)) => value = unused,
         }
-        version = Some(map.version(hash));
     }
 }
 
@@ -252,11 +271,11 @@ pub unsafe fn add<C: Value>(map: &Map<C>, key: *mut PyObject, n: *mut PyObject) 
 pub unsafe fn count(map: &Map<Tally>, key: *mut PyObject, n: i64) -> Result<i64, Raised> {
     // SAFETY: the caller's promise.
     let hash = unsafe { key::hash(key) }?;
-    let mut version = None;
+    let mut others = Others::default();
     loop {
         let window = Attached::open();
         // SAFETY: the caller's promise.
-        match unsafe { locate(map, &window, hash, key) }? {
+        match unsafe { locate_noting(map, &window, hash, key, &mut others) }? {
             Located::Found(found) => match found.cell.add(n) {
                 Ok(sum) => return Ok(sum),
                 Err(Refused::Overflow) => return Err(count_overflow()),
@@ -266,9 +285,9 @@ pub unsafe fn count(map: &Map<Tally>, key: *mut PyObject, n: i64) -> Result<i64,
             Located::Again => continue,
         }
         // SAFETY: the caller's promise.
-        match map.insert(&window, hash, version, unsafe { Key::new(key) }, n) {
+        match map.insert(&window, hash, &others, unsafe { Key::new(key) }, n) {
             Ok(()) => return Ok(n),
-            Err(_) => version = Some(map.version(hash)),
+            Err(_) => {}
         }
     }
 }
