@@ -195,7 +195,7 @@ fn a_fork_frees_what_another_thread_holds_and_forgets_who_waits() {
             let _ = is_over.recv();
         });
         is_held.recv().expect("held");
-        let _waits = enlists(&lock, me);
+        let _waits = enlists(lock, me);
         let is_right = in_forked_child(|| lock.waiters() == 0 && !lock.is_held() && lock.try_acquire(ident()));
         drop(over);
         assert!(is_right);
