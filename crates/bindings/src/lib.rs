@@ -6,14 +6,15 @@ mod cache;
 mod command;
 mod dict;
 mod errors;
+mod failure;
 mod flights;
 mod fork;
 mod future;
 mod key;
 mod list;
 mod map;
-mod once;
 mod observer;
+mod once;
 mod pool;
 #[allow(unsafe_code, dead_code)]
 mod raw;
@@ -46,6 +47,7 @@ const PARTS: &[Part] = &[
     raw::counter::add,
     raw::reference::add,
     raw::local::add,
+    failure::add,
     future::add,
     pool::add,
     waiting::add,
