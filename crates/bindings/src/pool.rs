@@ -1,7 +1,7 @@
 //! `PoolBase`: hands Python calls to `primitives::pool::Crew` and runs them in threads of Python's own making.
 //! python/raceproof/pool.py makes `Pool` of it: threads, asyncio, the report at the end.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
@@ -33,7 +33,7 @@ static EXITING: AtomicBool = AtomicBool::new(false);
 /// its threads.
 #[pyfunction]
 fn close_pools() {
-    EXITING.store(true, Relaxed);
+    EXITING.store(true, SeqCst);
     let pools = POOLS.get().map(|pools| std::mem::take(&mut *lock(pools)));
     for pool in pools.into_iter().flatten() {
         if let Some(pool) = pool.upgrade() {
@@ -179,6 +179,11 @@ impl PoolBase {
                 pools.retain(|pool| pool.strong_count() > 0);
             }
             pools.push(Arc::downgrade(&shared));
+            drop(pools);
+            // `close_pools` says so first and then looks at the list: one of the two sees the other.
+            if EXITING.load(SeqCst) {
+                shared.crew.close(false);
+            }
             shared
         };
         self.generations.get_or_make(make)
