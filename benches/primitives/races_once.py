@@ -155,7 +155,9 @@ def main():
     for thread in threads:
         thread.is_over = True
     barrier.abort() if failures and barrier.broken else barrier.wait(SECONDS_MAX)
-    print(f"{len(failures)} failures in {race + 1} races, {THREADS} threads x {TASKS} tasks, {time.monotonic() - begin:.0f} s")
+    print(
+        f"{len(failures)} failures in {race + 1} races, {THREADS} threads x {TASKS} tasks, {time.monotonic() - begin:.0f} s"
+    )
     for race, failure in failures[:5]:
         print(f"  race {race}: {failure}")
     return 1 if failures else 0

@@ -4,9 +4,10 @@ import concurrent.futures
 import itertools
 import threading
 
-import raceproof
 from harness import Rival, Row
 from peers import peer
+
+import raceproof
 
 cereggii = peer("cereggii")
 ft_concurrency = peer("ft_utils.concurrency")

@@ -5,6 +5,7 @@ import threading
 
 from harness import Rival, Row
 from peers import peer
+
 from raceproof import ThreadSafeDict, share
 
 cereggii = peer("cereggii")

@@ -4,6 +4,7 @@ import random
 import threading
 
 from harness import Rival, Row
+
 from raceproof import ThreadSafeList, share
 
 N = 100_000

@@ -139,11 +139,15 @@ def best_peers(worker, source, sequences, at_most, worker_cc=None):
             Rival("ft_utils wrapper", make, with_wrapper(worker), at_most),
         ]
     if cc and worker_cc:
-        rivals.append(Rival("concurrent-collections", over(cc.ConcurrentDictionary, source, sequences), worker_cc, at_most))
+        rivals.append(
+            Rival("concurrent-collections", over(cc.ConcurrentDictionary, source, sequences), worker_cc, at_most)
+        )
     return rivals
 
 
-def row(number, operation, worker, sequences, at_most, at_most_peers, *, threads=2, source=SOURCE, ops=OPS, worker_cc=None):
+def row(
+    number, operation, worker, sequences, at_most, at_most_peers, *, threads=2, source=SOURCE, ops=OPS, worker_cc=None
+):
     rivals = [Rival("dict", over(dict, source, sequences), worker, at_most)]
     if at_most_peers is not None:
         rivals += best_peers(worker, source, sequences, at_most_peers, worker_cc)
@@ -151,6 +155,7 @@ def row(number, operation, worker, sequences, at_most, at_most_peers, *, threads
 
 
 # --- read-modify-write
+
 
 def add_each(d, keys):
     for key in keys:
@@ -218,7 +223,9 @@ def count_rivals(source, sequences, at_most):
     return rivals
 
 
-def count_row(number, operation, worker, keys, sequences, at_most, rivals, make=our_counter, locked=add_locked, threads=2):
+def count_row(
+    number, operation, worker, keys, sequences, at_most, rivals, make=our_counter, locked=add_locked, threads=2
+):
     source = counts(keys)
     against = [Rival("dict + Lock", over(dict, source, sequences), locked, at_most)]
     return Row(number, operation, threads, OPS, (over(make, source, sequences), worker), against + rivals)
@@ -248,9 +255,21 @@ ROWS = [
     row("7", "90 % reads, 10 % writes", mix, MIXED[10], 0.45, 0.83),
     row("7", "50 % reads, 50 % writes", mix, MIXED[50], 0.42, 0.76),
     count_row("10", "atomic increment, 10k keys", add_each, KEYS, SEQUENCES, 0.05, count_rivals(KEYS, SEQUENCES, 0.33)),
-    count_row("11", "atomic increment, 16 hot keys", add_each, HOT, HOT_SEQUENCES, 0.13, count_rivals(HOT, HOT_SEQUENCES, 0.42)),
-    count_row("12", "batch increment, 10k keys", add_many, KEYS, SEQUENCES, 0.025, reduce_rivals(KEYS, SEQUENCES, 0.57)),
-    count_row("12", "batch increment, 16 hot keys", add_many, HOT, HOT_SEQUENCES, None, reduce_rivals(HOT, HOT_SEQUENCES, 0.5)),
+    count_row(
+        "11",
+        "atomic increment, 16 hot keys",
+        add_each,
+        HOT,
+        HOT_SEQUENCES,
+        0.13,
+        count_rivals(HOT, HOT_SEQUENCES, 0.42),
+    ),
+    count_row(
+        "12", "batch increment, 10k keys", add_many, KEYS, SEQUENCES, 0.025, reduce_rivals(KEYS, SEQUENCES, 0.57)
+    ),
+    count_row(
+        "12", "batch increment, 16 hot keys", add_many, HOT, HOT_SEQUENCES, None, reduce_rivals(HOT, HOT_SEQUENCES, 0.5)
+    ),
     count_row("13", "update_with(k, fn)", update_with, KEYS, SEQUENCES, 0.45, [], ours, update_locked, threads=0),
     count_row("13", "update_with(k, fn)", update_with, KEYS, SEQUENCES, 0.35, update_rivals(0.10), ours, update_locked),
 ]

@@ -3,6 +3,8 @@
 Each name says in its docstring what is atomic, what blocks, and what happens on a timeout, an exception and a fork.
 """
 
+from typing import TYPE_CHECKING
+
 from raceproof import _fork as _fork
 from raceproof._cache import CacheInfo, cached, single_flight
 from raceproof._native import (
@@ -15,17 +17,17 @@ from raceproof._native import (
     Change,
     ConcurrentMap,
     CounterMap,
-    Lazy,
     DeadlockError,
+    Lazy,
     Lock,
     LockOrderError,
     LockOrderWarning,
     QueueFull,
+    RaceproofError,
+    ReentrantError,
     RLock,
     RWLock,
     RWLockSide,
-    RaceproofError,
-    ReentrantError,
     SharedState,
     StripedCounter,
     ThreadLocal,
@@ -45,6 +47,9 @@ from raceproof._once import ThreadSafeSingleton, once
 from raceproof._state import ThreadSafeGlobalState
 from raceproof.pool import Future, Pool, RunningTask, ShutdownReport
 
+if TYPE_CHECKING:
+    from raceproof.monitor import HealthMonitor, IncidentManager
+
 __all__ = [
     "ABSENT",
     "AsyncLock",
@@ -58,6 +63,8 @@ __all__ = [
     "CounterMap",
     "DeadlockError",
     "Future",
+    "HealthMonitor",
+    "IncidentManager",
     "Lazy",
     "Lock",
     "LockOrderError",
@@ -83,13 +90,21 @@ __all__ = [
     "Watch",
     "cached",
     "is_shared",
+    "lock_report",
     "once",
     "set_sharing",
     "share",
     "single_flight",
-    "lock_report",
-    "set_sharing",
-    "share",
     "time_locks",
     "watch_locks",
 ]
+
+
+def __getattr__(name):
+    # A program that does not use the monitor shall not pay for asyncio and what else it loads.
+    if name in ("HealthMonitor", "IncidentManager", "monitor"):
+        import importlib
+
+        monitor = importlib.import_module("raceproof.monitor")
+        return monitor if name == "monitor" else getattr(monitor, name)
+    raise AttributeError(f"module 'raceproof' has no attribute {name!r}")

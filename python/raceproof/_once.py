@@ -106,7 +106,9 @@ def _callable(cls, slot, name, is_async):
     made.__name__ = name
     made.__qualname__ = f"{cls.__qualname__}.{name}"
     made.__module__ = cls.__module__
-    made.__doc__ = f"The one instance of {cls.__name__}{', to be awaited' if is_async else ''}: see ThreadSafeSingleton."
+    made.__doc__ = (
+        f"The one instance of {cls.__name__}{', to be awaited' if is_async else ''}: see ThreadSafeSingleton."
+    )
     return share(made)
 
 

@@ -1,4 +1,4 @@
-"""`AsyncLock`. A docstring quotes the sentence of docs/guide/locks.md that the test holds."""
+"""`AsyncLock`. A docstring quotes the sentence of docs/guide/locks.md that the test checks."""
 
 import asyncio
 import copy
@@ -54,7 +54,7 @@ async def until_async(condition, timeout=10.0):
 
 
 def test_it_excludes_across_threads_and_event_loops(together):
-    """One task or thread at a time holds it, whatever event loop or thread it runs in."""
+    """Checks "One task or thread at a time holds an `AsyncLock`, whatever event loop or thread it runs in"."""
     lock, box, n_tasks, n_rounds = AsyncLock(), [0], 4, 60
 
     def threads():
@@ -81,7 +81,7 @@ def test_it_excludes_across_threads_and_event_loops(together):
 
 
 def test_a_storm_of_cancellations_loses_neither_the_lock_nor_a_wake_up(together):
-    """A task that is cancelled while it waits loses neither the lock nor a wake-up."""
+    """Checks "A task that is cancelled while it waits loses neither the lock nor a wake-up"."""
     lock, box, n_taken = AsyncLock(), [0], [0] * 4
 
     async def task(idx):
@@ -142,7 +142,7 @@ def test_timeouts_lose_neither_the_lock_nor_a_wake_up(together):
 
 
 def test_nobody_is_passed_over_twice():
-    """A waiter that was woken and found the lock taken again gets it handed over at the next release."""
+    """Checks "A waiter that was woken and found the lock taken again gets it handed over at the next release"."""
     lock, order = AsyncLock(), []
 
     async def greedy():
@@ -165,7 +165,7 @@ def test_nobody_is_passed_over_twice():
 
 
 def test_waiters_come_in_their_order():
-    """Those that wait are woken in the order in which they came."""
+    """Checks "Those that wait for an `AsyncLock` are woken in the order in which they came"."""
     lock, order = AsyncLock(), []
 
     async def task(number):
@@ -186,7 +186,7 @@ def test_waiters_come_in_their_order():
 
 
 def test_a_free_lock_costs_no_turn_of_the_loop():
-    """Taking a free lock does not suspend the task."""
+    """Checks "Taking a free `AsyncLock` does not suspend the task"."""
     lock, order = AsyncLock(), []
 
     async def other():
@@ -205,7 +205,7 @@ def test_a_free_lock_costs_no_turn_of_the_loop():
 
 
 def test_a_wait_never_blocks_the_loop():
-    """While a task waits, its event loop goes on."""
+    """Checks "While a task waits, its event loop goes on"."""
     lock = AsyncLock()
 
     async def acquire():
@@ -226,7 +226,8 @@ def test_a_wait_never_blocks_the_loop():
 
 
 def test_a_thread_with_a_running_loop_does_not_wait():
-    """A plain `with` that would have to wait in a thread whose event loop runs is a RuntimeError."""
+    """Checks "A plain `with` on an `AsyncLock` that would have to wait in a thread whose event loop runs is a
+    `RuntimeError`"."""
     lock = AsyncLock()
 
     async def main():
@@ -244,7 +245,7 @@ def test_a_thread_with_a_running_loop_does_not_wait():
 
 
 def test_a_thread_that_would_wait_for_itself_is_told():
-    """A thread that would wait for a lock that it holds itself gets a DeadlockError."""
+    """Checks "so does a thread that would wait without a limit for an `AsyncLock` that it holds"."""
     lock = AsyncLock()
     with lock:
         with pytest.raises(DeadlockError), lock:
@@ -272,7 +273,8 @@ def test_a_thread_waits_asleep():
 
 
 def test_within_in_a_task():
-    """`within` raises WaitTimeout after so many seconds, with the name, the holder's thread, and how long was waited."""
+    """Checks "`within` raises `WaitTimeout` (a `TimeoutError`), with the name of the lock, its holder, and
+    how long was waited"."""
     lock = AsyncLock("feed")
 
     async def main(holder):
@@ -323,7 +325,7 @@ def test_wait_for_and_timeout_of_asyncio_work():
 
 
 def test_an_exception_releases():
-    """An exception in the block releases the lock and goes on."""
+    """Checks "An exception in the block releases the lock and goes on"."""
     lock = AsyncLock()
 
     async def main():
@@ -341,7 +343,7 @@ def test_an_exception_releases():
 
 
 def test_release_of_a_lock_that_is_not_held():
-    """Any task or thread may release it; releasing it when it is not held is a RuntimeError."""
+    """Checks "any task or thread an `AsyncLock`; releasing one that is not held is a `RuntimeError`"."""
     lock = AsyncLock()
     with pytest.raises(RuntimeError, match="unlocked"):
         lock.release()
@@ -355,7 +357,7 @@ def test_release_of_a_lock_that_is_not_held():
 
 
 def test_a_closed_loop_is_skipped():
-    """A waiter whose event loop is closed is skipped."""
+    """Checks "A waiter whose event loop is closed is skipped"."""
     lock = AsyncLock()
     lock.try_acquire()
     loop = asyncio.new_event_loop()
@@ -380,7 +382,7 @@ def test_a_closed_loop_is_skipped():
 
 
 def test_a_loop_that_is_shut_down_leaves_the_queue():
-    """A loop that ends cancels its waiting tasks, which leave the queue."""
+    """Checks "A loop that ends cancels its waiting tasks, which leave the queue"."""
     lock = AsyncLock()
 
     async def acquire():
@@ -396,8 +398,37 @@ def test_a_loop_that_is_shut_down_leaves_the_queue():
     assert lock.try_acquire()
 
 
+def test_a_stopped_loop_keeps_its_turn_until_it_runs_again():
+    """Checks "A loop that is stopped and not closed keeps what it was given until it runs again"."""
+    lock, got = AsyncLock(), []
+    lock.try_acquire()
+    loop = asyncio.new_event_loop()
+
+    async def work():
+        async with lock:
+            got.append("task")
+
+    task = loop.create_task(work())
+    loop.run_until_complete(asyncio.sleep(0))
+
+    def wait():
+        with lock:
+            got.append("thread")
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    until(lambda: lock.waiters == 2)
+    lock.release()
+    waiter.join(0.05)
+    assert got == []
+    loop.run_until_complete(task)
+    waiter.join(10)
+    loop.close()
+    assert got == ["task", "thread"]
+
+
 def test_a_task_that_is_thrown_away_leaves_the_queue():
-    """A coroutine that is closed or forgotten while it waits leaves the queue."""
+    """Checks "A coroutine that is closed or forgotten while it waits leaves the queue"."""
     lock = AsyncLock()
 
     async def main():
@@ -417,7 +448,7 @@ def test_a_task_that_is_thrown_away_leaves_the_queue():
 
 
 def test_circles_through_waiting_tasks_are_collected():
-    """Locks, tasks and loops that refer to each other are collected."""
+    """Checks "Locks, tasks and loops that refer to each other are collected"."""
 
     class Service:
         def __init__(self):
@@ -490,7 +521,8 @@ def test_it_looks_as_people_expect():
 
 @needs_fork
 def test_a_child_has_what_the_forking_thread_had():
-    """In a forked child it is free if another thread held it, nobody waits for it, and it is held if the forking thread held it."""
+    """Checks "In a forked child a lock that another thread held is free, and nobody waits for it; one that
+    the forking thread held is still held"."""
     theirs, mine = AsyncLock(), AsyncLock()
     mine.try_acquire()
     with Holder(theirs):
@@ -512,7 +544,7 @@ def test_a_child_has_what_the_forking_thread_had():
 
 
 def test_the_interpreter_ends_while_threads_and_tasks_wait():
-    """The interpreter can end while daemon threads and tasks wait."""
+    """Checks "The interpreter can end while daemon threads and tasks wait"."""
     text = """
         import asyncio, threading, time, raceproof
         lock = raceproof.AsyncLock()

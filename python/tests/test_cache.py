@@ -6,7 +6,6 @@ import gc
 import os
 import pickle
 import random
-import sys
 import threading
 import time
 import weakref
@@ -32,9 +31,20 @@ def test_a_cache_is_used_like_a_mapping():
     cache = Cache(3, name="users")
     cache.set("a", 1)
     cache["b"] = None
-    assert (cache.get("a"), cache["b"], cache.get("b", 5), cache.get("x"), cache.get("x", 5)) == (1, None, None, None, 5)
+    assert (cache.get("a"), cache["b"], cache.get("b", 5), cache.get("x"), cache.get("x", 5)) == (
+        1,
+        None,
+        None,
+        None,
+        5,
+    )
     assert "a" in cache and "x" not in cache and len(cache) == 2
-    assert (list(cache), cache.keys(), cache.values(), cache.items()) == (["a", "b"], ["a", "b"], [1, None], [("a", 1), ("b", None)])
+    assert (list(cache), cache.keys(), cache.values(), cache.items()) == (
+        ["a", "b"],
+        ["a", "b"],
+        [1, None],
+        [("a", 1), ("b", None)],
+    )
     assert (cache.pop("a"), cache.pop("a"), cache.pop("a", 7)) == (1, None, 7)
     del cache["b"]
     with pytest.raises(KeyError, match="b"):
@@ -48,7 +58,7 @@ def test_a_cache_is_used_like_a_mapping():
 
 
 def test_the_least_recently_used_entry_makes_room():
-    """"never holds more than `maxsize` entries; exactly the least recently used one is evicted"."""
+    """ "never holds more than `maxsize` entries; exactly the least recently used one is evicted"."""
     cache = Cache(2)
     cache.set(1, 1), cache.set(2, 2)
     assert cache.get(1) == 1 and 2 in cache
@@ -57,7 +67,7 @@ def test_the_least_recently_used_entry_makes_room():
 
 
 def test_the_bound_holds_while_many_threads_write():
-    """"at no moment more": seen by a thread that looks while three write."""
+    """ "at no moment more": seen by a thread that looks while three write."""
     cache = Cache(50)
     stop = threading.Event()
 
@@ -78,7 +88,7 @@ def test_the_bound_holds_while_many_threads_write():
 
 
 def test_entries_expire():
-    """"None is older than `ttl` seconds", by the clock that was given."""
+    """ "None is older than `ttl` seconds", by the clock that was given."""
     clock = Clock()
     cache = Cache(None, 10, clock=clock)
     cache.set("a", 1)
@@ -115,7 +125,7 @@ def test_a_clock_that_fails_stops_one_operation():
 
 
 def test_what_is_counted():
-    """"a lookup that finds a value is a hit, every other a miss"."""
+    """ "a lookup that finds a value is a hit, every other a miss"."""
     cache = Cache(2)
     cache.get_or_load(1, str), cache.get_or_load(1, str), cache.get(2)
     stats = cache.stats()
@@ -130,7 +140,7 @@ def test_what_is_counted():
 
 @pytest.mark.parametrize("loops", [0, 2, 4])
 def test_one_load_for_all_who_ask_at_once(loops):
-    """"Loads of the same key at the same time become one", for threads, loops and both."""
+    """ "Loads of the same key at the same time become one", for threads, loops and both."""
     for _ in range(30):
         cache, loads = Cache(), []
 
@@ -153,7 +163,7 @@ def test_one_load_for_all_who_ask_at_once(loops):
 
 
 def test_an_exception_goes_to_all_who_wait_and_is_not_kept():
-    """"They get its value or its exception; an exception is not kept"; "All get the same exception object"."""
+    """ "They get its value or its exception; an exception is not kept"; "All get the same exception object"."""
     cache, loads = Cache(), []
 
     def load(key):
@@ -174,7 +184,7 @@ def test_an_exception_goes_to_all_who_wait_and_is_not_kept():
 
 
 def test_a_cancelled_load_hands_over():
-    """"a load that is cancelled, or ended by an exception that is no Exception, hands over to one that waits"."""
+    """ "a load that is cancelled, or ended by an exception that is no Exception, hands over to one that waits"."""
     cache, loads = Cache(), []
 
     async def load(_key):
@@ -192,7 +202,7 @@ def test_a_cancelled_load_hands_over():
 
 
 def test_waiting_for_a_load_is_bounded():
-    """"or WaitTimeout after `timeout` seconds"."""
+    """ "or WaitTimeout after `timeout` seconds"."""
     cache, entered, go = Cache(), threading.Event(), threading.Event()
 
     def load(_key):
@@ -213,7 +223,7 @@ def test_waiting_for_a_load_is_bounded():
 
 
 def test_what_is_set_popped_or_cleared_during_a_load_stays_so():
-    """"A value that is set, popped or cleared while it is loaded is not overwritten by the load"."""
+    """ "A value that is set, popped or cleared while it is loaded is not overwritten by the load"."""
     cache = Cache()
 
     def load_and(change):
@@ -232,7 +242,7 @@ def test_what_is_set_popped_or_cleared_during_a_load_stays_so():
 
 
 def test_a_load_that_needs_itself_is_an_error_at_once():
-    """"A load that would wait for itself raises ReentrantError at once"."""
+    """ "A load that would wait for itself raises ReentrantError at once"."""
     cache = Cache()
 
     def load(key):
@@ -250,7 +260,7 @@ def test_a_load_that_needs_itself_is_an_error_at_once():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_after_a_fork_the_child_loads_anew():
-    """"In a child after a fork, what another thread was loading is loaded anew"."""
+    """ "In a child after a fork, what another thread was loading is loaded anew"."""
     cache, entered, go = Cache(), threading.Event(), threading.Event()
 
     def load(_key):
@@ -296,7 +306,7 @@ class Odd:
 
 
 def test_a_comparison_may_use_the_cache():
-    """"No code of the user runs under the lock": a comparison that uses the cache does not deadlock."""
+    """ "No code of the user runs under the lock": a comparison that uses the cache does not deadlock."""
     cache = Cache(4)
     busy = threading.local()
 
@@ -333,7 +343,7 @@ def test_odd_keys_under_threads(together):
 
 
 def test_a_finalizer_may_use_the_cache():
-    """"nor a finalizer of what it lets go of"."""
+    """ "nor a finalizer of what it lets go of"."""
     cache, seen = Cache(1), []
 
     class Value:
@@ -351,7 +361,7 @@ def test_a_finalizer_may_use_the_cache():
 
 
 def test_circles_through_a_cache_are_collected():
-    """"Cycles are collected"."""
+    """ "Cycles are collected"."""
 
     class Node:
         pass
@@ -375,7 +385,7 @@ def test_a_cache_is_neither_copied_nor_pickled():
 
 
 def test_a_million_operations_leave_nothing_behind():
-    """"Memory is flat": entries that are evicted, expired or popped are freed."""
+    """ "Memory is flat": entries that are evicted, expired or popped are freed."""
 
     class Value:
         alive = 0
@@ -402,7 +412,7 @@ def test_a_million_operations_leave_nothing_behind():
 
 
 def test_single_flight_shares_one_execution_and_keeps_nothing(together):
-    """"share one execution; results are not kept"."""
+    """ "share one execution; results are not kept"."""
     calls = []
 
     @single_flight
@@ -487,7 +497,7 @@ def test_calls_are_told_apart_as_functools_does():
 
 
 def test_a_recursion_without_end_is_an_error(together):
-    """"a recursion without end is a RecursionError": in threads too, whose stacks are smaller."""
+    """ "a recursion without end is a RecursionError": in threads too, whose stacks are smaller."""
 
     @cached
     def down(n):

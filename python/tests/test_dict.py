@@ -10,8 +10,8 @@ import time
 import weakref
 
 import pytest
-
 from conftest import Churn, repeat
+
 from raceproof import ReentrantError, ThreadSafeDict
 
 THREADS = 4

@@ -9,8 +9,8 @@ import threading
 import weakref
 
 import pytest
-
 from conftest import Churn, repeat
+
 from raceproof import ThreadSafeList
 
 THREADS = 4
@@ -211,7 +211,12 @@ def test_pop_or_gives_an_item_to_one_thread(together):
     took = together(*[take] * THREADS)
     assert sorted(sum(took, [])) == list(range(N)) and not l
     l += [1, 2, 3]
-    assert (l.pop_or(None), l.pop_or(None, 0), l.pop_or("none", index=5), l.pop_or("none", -2)) == (3, 1, "none", "none")
+    assert (l.pop_or(None), l.pop_or(None, 0), l.pop_or("none", index=5), l.pop_or("none", -2)) == (
+        3,
+        1,
+        "none",
+        "none",
+    )
     with pytest.raises(TypeError):
         l.pop_or(None, index="0")
     with pytest.raises(TypeError):

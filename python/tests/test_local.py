@@ -9,9 +9,9 @@ import unittest
 import weakref
 
 import pytest
+from test_count import in_child
 
 from raceproof import AtomicInt, StripedCounter, ThreadLocal
-from test_count import in_child
 
 
 class Thing:
@@ -376,7 +376,7 @@ def test_reading_does_not_leak(together):
     def use():
         local.value = held
         for _ in range(1000):
-            local.value, local.get()  # noqa: B018
+            local.value, local.get()
             local.set(held)
             local.values()
 

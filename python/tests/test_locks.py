@@ -1,4 +1,4 @@
-"""`Lock`, `RLock` and `RWLock`. A docstring quotes the sentence of docs/guide/locks.md that the test holds."""
+"""`Lock`, `RLock` and `RWLock`. A docstring quotes the sentence of docs/guide/locks.md that the test checks."""
 
 import copy
 import gc
@@ -15,7 +15,7 @@ import weakref
 
 import pytest
 
-from raceproof import DeadlockError, Lock, RLock, RWLock, RWLockSide, WaitTimeout
+from raceproof import DeadlockError, Lock, RLock, RWLock, WaitTimeout
 
 SIDES = [lambda name=None: RWLock(name).read(), lambda name=None: RWLock(name).write()]
 KINDS = pytest.mark.parametrize("make", [Lock, RLock, *SIDES], ids=["Lock", "RLock", "read", "write"])
@@ -54,9 +54,7 @@ class Holder:
 
 def run_python(text, timeout=60):
     """Runs a program of its own; returns what it printed."""
-    run = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=timeout
-    )
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=timeout)
     assert run.returncode == 0, run.stderr
     return run.stdout.strip()
 
@@ -80,7 +78,7 @@ def in_child(check, timeout=20):
 
 @EXCLUSIVE
 def test_it_excludes(make, together):
-    """One thread at a time holds it."""
+    """Checks "One thread at a time holds a `Lock`, an `RLock` or the side of a writer"."""
     lock, n = make(), 3000
     box = [0]
 
@@ -99,7 +97,7 @@ def test_it_excludes(make, together):
 
 
 def test_it_can_be_released_elsewhere(together):
-    """Any thread may release a `Lock`."""
+    """Checks "Any thread may release a `Lock`"."""
     lock = Lock()
     lock.acquire()
     together(lock.release)
@@ -107,14 +105,15 @@ def test_it_can_be_released_elsewhere(together):
 
 
 def test_release_of_a_lock_that_is_not_held():
-    """Releasing a `Lock` that is not held is a RuntimeError."""
+    """Checks "releasing one that is not held is a `RuntimeError`"."""
     with pytest.raises(RuntimeError, match="unlocked"):
         Lock().release()
 
 
 @pytest.mark.parametrize("make", [RLock, *SIDES], ids=["RLock", "read", "write"])
 def test_release_by_another_thread(make, together):
-    """Releasing an `RLock` or a side of an `RWLock` that the thread does not hold is a RuntimeError, and changes nothing."""
+    """Checks "Releasing an `RLock` or a side of an `RWLock` that the thread does not hold is a
+    `RuntimeError`, and changes nothing"."""
     lock = make()
     with pytest.raises(RuntimeError):
         lock.release()
@@ -125,7 +124,7 @@ def test_release_by_another_thread(make, together):
 
 
 def test_an_rlock_is_reentrant(together):
-    """Its holder may take an `RLock` again; it is free when it was released as often."""
+    """Checks "An `RLock` is free when it was released as often as it was taken"."""
     lock = RLock()
     with lock, lock:
         pass
@@ -142,7 +141,7 @@ def test_an_rlock_is_reentrant(together):
 
 @EXCLUSIVE
 def test_a_wait_with_a_limit(make):
-    """`acquire(timeout=s)` returns False after `s` seconds."""
+    """Checks "`acquire(timeout=s)` returns False after `s` seconds"."""
     lock = make()
     with Holder(lock):
         begin = time.monotonic()
@@ -156,7 +155,8 @@ def test_a_wait_with_a_limit(make):
 
 @EXCLUSIVE
 def test_within_says_who_was_in_the_way(make):
-    """`within` raises WaitTimeout, with the name of the lock, its holder, and how long was waited."""
+    """Checks "`within` raises `WaitTimeout` (a `TimeoutError`), with the name of the lock, its holder, and
+    how long was waited"."""
     lock = make("accounts")
     with Holder(lock) as holder:
         with pytest.raises(WaitTimeout, match="'accounts'.*held by the holder") as caught:
@@ -197,7 +197,7 @@ def test_wrong_timeouts_are_errors_whether_or_not_the_lock_is_free(make):
 
 @KINDS
 def test_an_exception_releases(make):
-    """An exception in the block releases the lock and goes on."""
+    """Checks "An exception in the block releases the lock and goes on"."""
     lock = make()
     with pytest.raises(KeyError), lock:
         raise KeyError
@@ -209,7 +209,8 @@ def test_an_exception_releases(make):
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals here")
 @EXCLUSIVE
 def test_a_signal_handler_that_raises_ends_the_wait(make):
-    """What a signal handler raises ends a wait of the main thread; one that returns does not."""
+    """Checks "What a signal handler raises, such as `KeyboardInterrupt`, ends a wait of the main thread; a
+    handler that returns does not"."""
     lock, seen = make(), []
 
     def handler(*_):
@@ -241,7 +242,8 @@ def test_a_signal_handler_that_raises_ends_the_wait(make):
 
 @EXCLUSIVE
 def test_a_wait_does_not_stop_others(make):
-    """A thread that waits is detached from the interpreter: other threads run, and the garbage collector too."""
+    """Checks "A thread that waits is detached from the interpreter: other threads run, and the garbage
+    collector too"."""
     lock = make()
     with Holder(lock):
         waiter = threading.Thread(target=lambda: lock.acquire(timeout=30) and lock.release())
@@ -292,7 +294,8 @@ def test_names_are_text(make):
 
 @pytest.mark.parametrize("make", [Lock, RLock, RWLock, *SIDES])
 def test_a_lock_is_itself_only(make):
-    """A lock cannot be copied or pickled; it equals itself only, can be hashed, and can be referred to weakly."""
+    """Checks "A lock cannot be copied or pickled; it equals itself only, can be hashed, and can be referred
+    to weakly"."""
     lock = make()
     for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="pickle"):
@@ -349,7 +352,7 @@ def test_memory_stays_flat(make):
 
 
 def test_readers_share(together):
-    """Any number of threads read at once, and none while a thread writes."""
+    """Checks "Any number of threads read at once, and none while a thread writes"."""
     rw = RWLock()
     inside = threading.Barrier(3)
 
@@ -390,7 +393,7 @@ def test_readers_never_see_half_a_write(together):
 
 
 def test_a_waiting_writer_goes_first():
-    """A writer that waits goes before readers that come later."""
+    """Checks "A writer that waits goes before readers that come later"."""
     rw, order = RWLock(), []
 
     def write():
@@ -415,7 +418,7 @@ def test_a_waiting_writer_goes_first():
 
 
 def test_readers_that_wait_go_before_the_next_writer():
-    """When a writer leaves, the readers that wait then go next."""
+    """Checks "When a writer leaves, the readers that wait then go next"."""
     rw, order = RWLock(), []
 
     def enter(side, word):
@@ -436,7 +439,7 @@ def test_readers_that_wait_go_before_the_next_writer():
 
 
 def test_a_reader_that_becomes_a_writer_is_told(together):
-    """A thread that reads or writes and waits for the right to write gets a DeadlockError at once."""
+    """Checks "A thread that reads or writes and waits for the right to write gets a `DeadlockError` at once"."""
     rw = RWLock("table")
     with rw.read():
         with pytest.raises(DeadlockError, match="'table'"):
@@ -449,7 +452,8 @@ def test_a_reader_that_becomes_a_writer_is_told(together):
 
 
 def test_reading_again_and_reading_while_writing():
-    """A thread that reads may read again, also while a writer waits; one that writes may read, and may keep reading."""
+    """Checks "A thread that reads may read again, also while a writer waits; one that writes may read, and
+    may keep reading"."""
     rw = RWLock()
     with rw.read():
         writer = threading.Thread(target=lambda: rw.write().acquire() and rw.write().release())
@@ -479,7 +483,8 @@ def test_a_reader_in_the_way_is_named():
 @needs_fork
 @KINDS
 def test_a_child_has_what_the_forking_thread_had(make):
-    """In a forked child a lock that another thread held is free; one that the forking thread held is still held."""
+    """Checks "In a forked child a lock that another thread held is free, and nobody waits for it; one that
+    the forking thread held is still held"."""
     theirs, mine = make(), make()
     with Holder(theirs), mine:
         me = threading.get_ident()
@@ -494,7 +499,7 @@ def test_a_child_has_what_the_forking_thread_had(make):
 
 @needs_fork
 def test_forks_under_contention(together):
-    """A fork finds no lock half-changed."""
+    """Checks "A fork finds no lock half-changed"."""
     locks = [Lock(), RLock(), RWLock().read(), RWLock().write()]
     over = threading.Event()
 
@@ -516,7 +521,7 @@ def test_forks_under_contention(together):
 @pytest.mark.parametrize("wait", ["acquire()", "acquire(timeout=60)"])
 @pytest.mark.parametrize("make", ["Lock()", "RLock()", "RWLock().write()"])
 def test_the_interpreter_ends_while_threads_wait(make, wait):
-    """The interpreter can end while daemon threads wait for a lock."""
+    """Checks "The interpreter can end while daemon threads and tasks wait"."""
     text = f"""
         import threading, time, raceproof
         lock = raceproof.{make}
@@ -531,7 +536,7 @@ def test_the_interpreter_ends_while_threads_wait(make, wait):
 
 
 def test_subinterpreters_are_refused():
-    """A subinterpreter cannot import the package: it says so with an ImportError."""
+    """Checks "A subinterpreter cannot import the package: it says so with an `ImportError`"."""
     pytest.importorskip("_interpreters")
     text = """
         import _interpreters

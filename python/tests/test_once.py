@@ -46,7 +46,7 @@ def race_of_loops(get_instance, threads=4, tasks=4):
 
 
 def test_an_instance_is_made_once_for_threads_and_loops():
-    """"is made once, under any mix of threads and event loops"; bounded: benches/primitives/races_once.py runs 10 000."""
+    """ "is made once, under any mix of threads and event loops"; bounded: benches/primitives/races_once.py runs 10 000."""
     for round_ in range(200):
         made = []
 
@@ -64,7 +64,7 @@ def test_an_instance_is_made_once_for_threads_and_loops():
 
 
 def test_an_instance_with_async_initialisation_is_made_once():
-    """"`__ainit__` has been awaited before anybody sees the instance"."""
+    """ "`__ainit__` has been awaited before anybody sees the instance"."""
     for _ in range(50):
         made = []
 
@@ -80,7 +80,7 @@ def test_an_instance_with_async_initialisation_is_made_once():
 
 
 def test_each_class_has_an_instance_of_its_own():
-    """"A subclass has an instance of its own, also when its base was made first"."""
+    """ "A subclass has an instance of its own, also when its base was made first"."""
 
     class Base(ThreadSafeSingleton):
         pass
@@ -94,7 +94,7 @@ def test_each_class_has_an_instance_of_its_own():
 
 
 def test_the_arguments_of_the_first_call_make_it():
-    """"The arguments of the call that makes the instance are passed on; those of later calls are ignored"."""
+    """ "The arguments of the call that makes the instance are passed on; those of later calls are ignored"."""
 
     class Single(ThreadSafeSingleton):
         def __init__(self, a, *, b):
@@ -105,7 +105,7 @@ def test_the_arguments_of_the_first_call_make_it():
 
 
 def test_calling_the_class_makes_another_object():
-    """"`Cls()` makes an object that is not the instance"."""
+    """ "`Cls()` makes an object that is not the instance"."""
 
     class Single(ThreadSafeSingleton):
         pass
@@ -114,7 +114,7 @@ def test_calling_the_class_makes_another_object():
 
 
 def test_a_reset_class_makes_a_new_instance():
-    """"`reset()` forgets the instance"."""
+    """ "`reset()` forgets the instance"."""
 
     class Single(ThreadSafeSingleton):
         pass
@@ -126,7 +126,7 @@ def test_a_reset_class_makes_a_new_instance():
 
 
 def test_a_reset_during_construction():
-    """"an instance that is being made at that moment goes to those who wait for it, and is not kept"."""
+    """ "an instance that is being made at that moment goes to those who wait for it, and is not kept"."""
     entered, go = threading.Event(), threading.Event()
 
     def factory():
@@ -150,7 +150,7 @@ def test_a_reset_during_construction():
 
 
 def test_a_constructor_that_raises_leaves_the_slot_empty():
-    """"If making it raises, that caller gets the exception and the slot stays empty"."""
+    """ "If making it raises, that caller gets the exception and the slot stays empty"."""
 
     class Single(ThreadSafeSingleton):
         attempts = 0
@@ -170,7 +170,7 @@ def test_a_constructor_that_raises_leaves_the_slot_empty():
 
 @pytest.mark.parametrize("is_async", [False, True])
 def test_one_of_those_who_wait_tries_next(is_async):
-    """"one of those who wait tries next": of four callers one gets the error, three get what the second made."""
+    """ "one of those who wait tries next": of four callers one gets the error, three get what the second made."""
     for _ in range(20):
         attempts = []
 
@@ -200,7 +200,7 @@ async def aget(lazy, **kwargs):
 
 
 def test_a_cancelled_maker_hands_over():
-    """"A task that is cancelled while it makes the value hands over to one that waits"."""
+    """ "A task that is cancelled while it makes the value hands over to one that waits"."""
     started = []
 
     async def make():
@@ -223,7 +223,7 @@ def test_a_cancelled_maker_hands_over():
 
 
 def test_a_cancelled_waiter_disturbs_nobody():
-    """"A task that is cancelled while it waits leaves the maker alone"."""
+    """ "A task that is cancelled while it waits leaves the maker alone"."""
 
     async def make():
         await asyncio.sleep(0.05)
@@ -263,7 +263,7 @@ def held_up(seconds=1.0):
 
 
 def test_waiting_is_bounded_in_threads_and_in_tasks():
-    """"They wait at most `timeout` seconds, then they get WaitTimeout"; it is a TimeoutError."""
+    """ "They wait at most `timeout` seconds, then they get WaitTimeout"; it is a TimeoutError."""
     lazy, thread = held_up()
     begin = time.monotonic()
     with pytest.raises(WaitTimeout):
@@ -276,7 +276,7 @@ def test_waiting_is_bounded_in_threads_and_in_tasks():
 
 
 def test_a_signal_ends_the_wait():
-    """"Ctrl-C ends the wait"."""
+    """ "Ctrl-C ends the wait"."""
     lazy, thread = held_up()
     timer = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))
     timer.start()
@@ -288,7 +288,7 @@ def test_a_signal_ends_the_wait():
 
 
 def test_a_class_may_bound_the_waiting():
-    """"or as long as the class or the decorator says"."""
+    """ "or as long as the class or the decorator says"."""
     entered, go = threading.Event(), threading.Event()
 
     class Single(ThreadSafeSingleton, timeout=0.05):
@@ -322,7 +322,7 @@ def test_a_timeout_must_be_a_number_of_seconds():
 
 
 def test_a_loop_goes_on_while_a_task_waits():
-    """"`get_instance()` never blocks its event loop": another task of the loop ticks meanwhile."""
+    """ "`get_instance()` never blocks its event loop": another task of the loop ticks meanwhile."""
     lazy, thread = held_up(0.3)
 
     async def main():
@@ -339,7 +339,7 @@ def test_a_loop_goes_on_while_a_task_waits():
 
 
 def test_a_loop_that_closed_while_it_waited_stops_nobody():
-    """"An event loop that is closed while a task of it waits stops nobody"."""
+    """ "An event loop that is closed while a task of it waits stops nobody"."""
     entered, go = threading.Event(), threading.Event()
 
     def factory():
@@ -364,7 +364,7 @@ def test_a_loop_that_closed_while_it_waited_stops_nobody():
 
 
 def test_a_value_that_needs_itself_is_an_error_at_once():
-    """"A call that would wait for itself raises ReentrantError at once"."""
+    """ "A call that would wait for itself raises ReentrantError at once"."""
 
     class Single(ThreadSafeSingleton):
         def __init__(self):
@@ -392,7 +392,7 @@ def test_a_value_that_needs_itself_is_an_error_at_once():
 
 
 def test_a_thread_does_not_block_the_loop_that_makes_the_value():
-    """"a thread that would block the event loop on which the value is being made" gets ReentrantError."""
+    """ "a thread that would block the event loop on which the value is being made" gets ReentrantError."""
 
     async def make():
         await asyncio.sleep(0.05)
@@ -411,7 +411,7 @@ def test_a_thread_does_not_block_the_loop_that_makes_the_value():
 
 
 def test_makers_that_need_each_other_do_not_deadlock():
-    """"makers that wait for one another": two threads, and a loop with a thread."""
+    """ "makers that wait for one another": two threads, and a loop with a thread."""
     for first_is_async in (False, True):
         entered = {name: threading.Event() for name in ("first", "second")}
 
@@ -447,7 +447,7 @@ def test_makers_that_need_each_other_do_not_deadlock():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_after_a_fork_the_child_makes_it_anew():
-    """"In a child after a fork, what another thread was making is made anew"."""
+    """ "In a child after a fork, what another thread was making is made anew"."""
     entered, go = threading.Event(), threading.Event()
 
     def factory():
@@ -476,7 +476,7 @@ def test_after_a_fork_the_child_makes_it_anew():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_maker_that_forks_finishes_in_both_processes():
-    """"a maker that forks itself goes on in both processes"."""
+    """ "a maker that forks itself goes on in both processes"."""
     pids = []
 
     def factory():
@@ -496,7 +496,7 @@ def test_a_maker_that_forks_finishes_in_both_processes():
 
 
 def test_a_thread_that_waits_does_not_hold_the_exit_of_the_interpreter():
-    """"A daemon thread that waits while the interpreter ends does not keep it from ending"."""
+    """ "A daemon thread that waits while the interpreter ends does not keep it from ending"."""
     code = """
 import threading, time
 import raceproof
@@ -521,7 +521,7 @@ print("end")
 
 
 def test_once_runs_a_function_once(together):
-    """"every call returns what the first one returned"."""
+    """ "every call returns what the first one returned"."""
     calls = []
 
     @once
@@ -543,7 +543,7 @@ def test_once_runs_a_function_once(together):
 
 
 def test_once_runs_an_async_function_once():
-    """"An async function stays one"."""
+    """ "An async function stays one"."""
     calls = []
 
     @once(timeout=30)
@@ -570,7 +570,7 @@ class Ready(ThreadSafeSingleton):
 
 
 def test_a_hit_can_be_used_as_a_coroutine():
-    """"may be awaited any number of times, and passed to whatever takes a coroutine"."""
+    """ "may be awaited any number of times, and passed to whatever takes a coroutine"."""
     instance = Ready.instance()
 
     async def main():
@@ -626,7 +626,7 @@ def test_a_tuple_is_returned_as_it_is():
 
 
 def test_copies_and_pickles_of_an_instance_are_the_instance():
-    """"Copies and pickles of the instance are references to the instance"."""
+    """ "Copies and pickles of the instance are references to the instance"."""
     instance = Pickled.instance()
     assert copy.copy(instance) is instance and copy.deepcopy([instance])[0] is instance
     assert pickle.loads(pickle.dumps(instance)) is instance
@@ -661,7 +661,7 @@ def test_lazy_says_what_it_holds():
 
 
 def test_an_async_factory_is_awaited():
-    """"its first call has to be awaited": the sync call says so, and finds the value afterwards."""
+    """ "its first call has to be awaited": the sync call says so, and finds the value afterwards."""
 
     async def make():
         return 5
@@ -673,7 +673,7 @@ def test_an_async_factory_is_awaited():
 
 
 def test_circles_through_a_lazy_are_collected():
-    """"Cycles are collected": what the value, the factory and the function refer to."""
+    """ "Cycles are collected": what the value, the factory and the function refer to."""
 
     class Node:
         pass
@@ -773,7 +773,7 @@ def test_dataclasses_with_slots_and_generics_are_singletons_too():
 
 @pytest.mark.skipif(not FREE_THREADED, reason="counts are only switched off without a GIL")
 def test_a_singleton_is_shared_unless_that_is_switched_off():
-    """"those of the class and of the instance are switched off"; "`set_sharing(False)` keeps them on"."""
+    """ "those of the class and of the instance are switched off"; "`set_sharing(False)` keeps them on"."""
 
     class Single(ThreadSafeSingleton):
         pass
@@ -796,7 +796,7 @@ def test_a_singleton_is_shared_unless_that_is_switched_off():
 
 
 def test_a_subinterpreter_refuses_the_package():
-    """"The package refuses to be imported in a subinterpreter, with an ImportError"."""
+    """ "The package refuses to be imported in a subinterpreter, with an ImportError"."""
     interpreters = pytest.importorskip("_interpreters")
     other = interpreters.create()
     try:

@@ -14,9 +14,9 @@ import time
 import weakref
 
 import pytest
+from test_count import in_child
 
 from raceproof import AtomicInt, Pool, QueueFull, RaceproofError, StripedCounter, WaitTimeout
-from test_count import in_child
 
 
 class Gate:

@@ -7,7 +7,7 @@ import pytest
 import raceproof
 
 pytest.importorskip("test.test_concurrent_futures", reason="the test package of CPython is not installed")
-from test.test_concurrent_futures import test_as_completed, test_shutdown, test_thread_pool, test_wait  # noqa: E402
+from test.test_concurrent_futures import test_as_completed, test_shutdown, test_thread_pool, test_wait
 
 # These two make a ThreadPoolExecutor of their own: they do not judge us.
 NOT_OURS = {"test_hang_global_shutdown_lock", "test_process_fork_from_a_threadpool"}
@@ -37,7 +37,9 @@ class JudgedPool(raceproof.Pool):
 def test_suite(suite, least, monkeypatch):
     def run(option, program, **options):
         """Programs that the suite runs in a child import the class by its name."""
-        program = program.replace("from concurrent.futures import JudgedPool", "from raceproof import Pool as JudgedPool")
+        program = program.replace(
+            "from concurrent.futures import JudgedPool", "from raceproof import Pool as JudgedPool"
+        )
         return run_as_it_was(option, program, **options)
 
     run_as_it_was = test_shutdown.assert_python_ok

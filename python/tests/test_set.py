@@ -6,8 +6,8 @@ import pickle
 import weakref
 
 import pytest
-
 from conftest import Churn, repeat
+
 from raceproof import ThreadSafeSet
 
 THREADS = 4

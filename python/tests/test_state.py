@@ -23,7 +23,7 @@ def unraisable(monkeypatch):
 
 
 def test_the_async_and_the_sync_face_are_one_state():
-    """"`sync` has the same operations"."""
+    """ "`sync` has the same operations"."""
     state = ThreadSafeGlobalState()
 
     async def main():
@@ -47,7 +47,7 @@ def test_the_async_and_the_sync_face_are_one_state():
 
 
 def test_updates_are_never_lost():
-    """"`update` is atomic": threads and loops that count end at the right number."""
+    """ "`update` is atomic": threads and loops that count end at the right number."""
     state = ThreadSafeGlobalState()
 
     async def count():
@@ -63,7 +63,7 @@ def test_updates_are_never_lost():
 
 
 def test_an_update_that_raises_changes_nothing():
-    """"If `function` raises, nothing is changed and the caller gets the exception"."""
+    """ "If `function` raises, nothing is changed and the caller gets the exception"."""
     state = SharedState()
     state.set("a", 1)
     with pytest.raises(ZeroDivisionError):
@@ -72,7 +72,7 @@ def test_an_update_that_raises_changes_nothing():
 
 
 def test_an_update_sees_a_value_that_was_changed_and_changed_back():
-    """"also if the value was changed and changed back meanwhile"."""
+    """ "also if the value was changed and changed back meanwhile"."""
     state, value, seen = SharedState(), [0], []
 
     def function(old):
@@ -87,7 +87,7 @@ def test_an_update_sees_a_value_that_was_changed_and_changed_back():
 
 
 def test_compare_and_set():
-    """"equal to `expected`, or the same object"; "`ABSENT` stands for no value, on both sides"."""
+    """ "equal to `expected`, or the same object"; "`ABSENT` stands for no value, on both sides"."""
     state = SharedState()
     assert not state.compare_and_set("a", None, 1) and state.compare_and_set("a", ABSENT, 1.0)
     assert not state.compare_and_set("a", ABSENT, 2) and state.compare_and_set("a", 1, float("nan"))
@@ -105,7 +105,7 @@ def test_one_of_many_wins():
 
 
 def test_a_snapshot_is_of_one_moment():
-    """"`snapshot()` and `keys()` are of one moment": a writer sets b after a, so no snapshot has b ahead of a."""
+    """ "`snapshot()` and `keys()` are of one moment": a writer sets b after a, so no snapshot has b ahead of a."""
     state = SharedState()
     state.set("a", 0), state.set("b", 0)
     stop = threading.Event()
@@ -125,7 +125,7 @@ def test_a_snapshot_is_of_one_moment():
 
 
 def test_clear_is_one_step():
-    """"`clear()` deletes everything in one step"."""
+    """ "`clear()` deletes everything in one step"."""
     state = SharedState()
     stop = threading.Event()
 
@@ -148,7 +148,7 @@ def test_clear_is_one_step():
 
 
 def test_watchers_are_told_what_changed():
-    """"is called after each change of its key, or of every key with None"."""
+    """ "is called after each change of its key, or of every key with None"."""
     state, seen, all_ = SharedState(), [], []
     watch = state.watch("a", lambda change: seen.append((change.key, change.old, change.new)))
     with state.watch(None, lambda change: all_.append(repr(change))):
@@ -174,7 +174,7 @@ def test_watchers_are_told_what_changed():
 
 
 def test_watchers_see_the_changes_in_their_order():
-    """"in the order in which they were made", each once, although four threads write."""
+    """ "in the order in which they were made", each once, although four threads write."""
     state, seen = SharedState(), []
     state.watch("n", lambda change: seen.append((change.old, change.new)))
 
@@ -187,7 +187,7 @@ def test_watchers_see_the_changes_in_their_order():
 
 
 def test_a_watcher_may_use_the_state():
-    """"A watcher may change the state: what it changes is told when it has returned"."""
+    """ "A watcher may change the state: what it changes is told when it has returned"."""
     state, seen = SharedState(), []
 
     def mirror(change):
@@ -203,7 +203,7 @@ def test_a_watcher_may_use_the_state():
 
 
 def test_a_slow_watcher_does_not_hold_other_writers_up():
-    """"`set` may return before its watchers have run, if another thread is telling them of an earlier change"."""
+    """ "`set` may return before its watchers have run, if another thread is telling them of an earlier change"."""
     state, entered, go, seen = SharedState(), threading.Event(), threading.Event(), []
 
     def watcher(change):
@@ -223,7 +223,7 @@ def test_a_slow_watcher_does_not_hold_other_writers_up():
 
 
 def test_an_exception_of_a_watcher_is_never_lost(unraisable):
-    """"goes to sys.unraisablehook and is kept in the handle, does not reach the writer, and stops no other watcher"."""
+    """ "goes to sys.unraisablehook and is kept in the handle, does not reach the writer, and stops no other watcher"."""
     state, seen = SharedState(), []
 
     def fail(change):
@@ -240,7 +240,7 @@ def test_an_exception_of_a_watcher_is_never_lost(unraisable):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_after_a_fork_the_child_goes_on():
-    """"In a child after a fork, the values are those of the moment of the fork and watchers go on"."""
+    """ "In a child after a fork, the values are those of the moment of the fork and watchers go on"."""
     state, entered, go = SharedState(), threading.Event(), threading.Event()
     seen = []
 
@@ -273,7 +273,7 @@ def test_after_a_fork_the_child_goes_on():
 
 
 def test_namespaces():
-    """"A namespace is a state of its own, made when first asked for, the same for all who ask"."""
+    """ "A namespace is a state of its own, made when first asked for, the same for all who ask"."""
     state = ThreadSafeGlobalState()
     states = run_together(*[lambda: state.namespace("a")] * 4)
     assert all(inner == states[0] for inner in states) and len({hash(inner) for inner in states}) == 1
@@ -286,7 +286,7 @@ def test_namespaces():
 
 
 def test_code_of_the_user_runs_outside_the_lock():
-    """"No code of the user runs under the lock"."""
+    """ "No code of the user runs under the lock"."""
 
     class Odd:
         def __init__(self, number):
@@ -318,7 +318,7 @@ def test_it_is_neither_copied_nor_pickled():
 
 
 def test_circles_through_a_state_are_collected(unraisable):
-    """"Cycles are collected": through values, keys, watchers, what they raised, and namespaces."""
+    """ "Cycles are collected": through values, keys, watchers, what they raised, and namespaces."""
 
     class Node:
         pass

@@ -21,12 +21,10 @@ SILENT = set(dir(object)) | {
     "__annotations__",
     "__slotnames__",  # what copyreg remembers
     "__static_attributes__",
-    "__slotnames__",
     "__firstlineno__",
     "__orig_bases__",
     "__parameters__",
     "__abstractmethods__",
-    "__slotnames__",
     "__vectorcalloffset__",
     "_abc_impl",
 }

@@ -1,4 +1,4 @@
-"""The lock-order watch and the timing. A docstring quotes the sentence of docs/guide/locks.md that the test holds."""
+"""The lock-order watch and the timing. A docstring quotes the sentence of docs/guide/locks.md that the test checks."""
 
 import threading
 import time
@@ -63,7 +63,7 @@ def make_locks():
 
 
 def test_an_inversion_is_an_error_before_the_wait():
-    """The thread is stopped before it waits, with both stacks, though no other thread is in the way."""
+    """Checks "The thread is stopped before it waits, with both stacks, though no other thread is in the way"."""
     watch_locks(on_inversion="raise")
     accounts, audit = make_locks()
     assert in_thread(lambda: pays_first(accounts, audit), "payer")
@@ -81,7 +81,7 @@ def test_an_inversion_is_an_error_before_the_wait():
 
 
 def test_the_error_comes_each_time():
-    """With "raise", each time."""
+    """Checks "With `raise`, a `LockOrderError` each time"."""
     watch_locks(on_inversion="raise")
     accounts, audit = make_locks()
     pays_first(accounts, audit)
@@ -92,7 +92,7 @@ def test_the_error_comes_each_time():
 
 
 def test_a_warning_comes_once_and_the_thread_goes_on():
-    """With "warn", one LockOrderWarning for each order, and the thread goes on."""
+    """Checks "With `warn`, one `LockOrderWarning` for each order, and the thread goes on"."""
     watch_locks()
     accounts, audit = make_locks()
     pays_first(accounts, audit)
@@ -114,7 +114,8 @@ def test_a_warning_that_is_an_error_stops_the_thread():
 
 
 def test_a_callable_gets_the_report():
-    """A callable gets the report once for each order, outside of every lock of ours; what it raises goes to the thread."""
+    """Checks "A callable gets the report once for each order, outside of every lock of ours; what it raises
+    goes to the thread"."""
     reports = []
 
     def tell(report):
@@ -143,7 +144,7 @@ def test_wrong_reactions_are_refused(wrong):
 
 
 def test_a_real_deadlock_is_kept_from_happening(together):
-    """Two threads that would wait for each other do not."""
+    """Checks "The watch finds it without the accident"."""
     watch_locks(on_inversion="raise")
     accounts, audit = make_locks()
     pays_first(accounts, audit)
@@ -166,7 +167,7 @@ def test_a_real_deadlock_is_kept_from_happening(together):
 
 
 def test_a_self_deadlock_is_told_at_once():
-    """A thread that would wait without a limit for a `Lock` that it holds itself gets a DeadlockError at once."""
+    """Checks "For a `Lock` that is so while the watch is on"."""
     watch_locks()
     lock = Lock("mine")
     with lock:
@@ -188,7 +189,7 @@ def test_a_lock_released_elsewhere_is_no_longer_held(together):
 
 
 def test_attempts_without_a_wait_close_no_circle():
-    """An attempt without a wait is no part of an order."""
+    """Checks "An attempt without a wait is no part of an order"."""
     watch_locks(on_inversion="raise")
     accounts, audit = make_locks()
     pays_first(accounts, audit)
@@ -200,7 +201,7 @@ def test_attempts_without_a_wait_close_no_circle():
 
 
 def test_locks_of_one_name_count_as_one_and_apart_among_each_other():
-    """Locks of one name are one to other locks; among each other each is itself."""
+    """Checks "Locks of one name are one to other locks; among each other each is itself"."""
     watch_locks(on_inversion="raise")
     audit = Lock("audit")
     pays_first(Lock("account"), audit)
@@ -214,7 +215,7 @@ def test_locks_of_one_name_count_as_one_and_apart_among_each_other():
 
 
 def test_a_common_outer_lock_keeps_orders_apart():
-    """Orders that contradict each other only under a common outer lock are accepted."""
+    """Checks "Orders that contradict each other only under a common outer lock are accepted"."""
     watch_locks(on_inversion="raise")
     outer = Lock("outer")
     accounts, audit = make_locks()
@@ -253,7 +254,8 @@ def test_a_condition_works_while_watched(together):
 
 
 def test_switching():
-    """Both can be switched at any time, also while locks are held; switching on forgets what was found before."""
+    """Checks "Both the watch and the timing can be switched at any time, also while locks are held; switching
+    on forgets what was found before"."""
     assert watch_locks() is False
     assert time_locks() is False
     lock, other = Lock("switched"), Lock("other")
@@ -274,7 +276,7 @@ def test_switching():
 
 
 def test_the_memory_of_the_watch_is_bounded():
-    """It keeps at most 4096 orders; then it says that it is full."""
+    """Checks "It keeps at most 4096 orders; then it says that it is full"."""
     watch_locks()
     outer = Lock("outer")
     inner = [Lock() for _ in range(4100)]
@@ -289,7 +291,8 @@ def test_the_memory_of_the_watch_is_bounded():
 
 
 def test_waits_and_holds_are_timed():
-    """For each name, how often and how long threads waited and held: p50, p99 and the maximum, in seconds."""
+    """Checks "For each name, how often and how long threads waited and held: p50, p99 and the maximum, in
+    seconds"."""
     time_locks()
     lock = Lock("timed")
     with lock:

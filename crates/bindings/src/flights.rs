@@ -4,9 +4,10 @@
 //! `__eq__`, under no lock of ours. Who waits is detached from the interpreter, and looks for signals now and then.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
-use primitives::flight::{Circle, Flight, Who};
+use primitives::flight::{Circle, Flight, Waker, Who};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
@@ -70,7 +71,9 @@ pub fn take<'py>(owner: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> PyResult
         remove(&place, &there)?;
         return Ok(Take::Over);
     }
-    while !py.detach(|| flight.wait(Some(Instant::now() + SLICE))).map_err(|Circle| circle(py))? {
+    // Joined and left while attached: a fork does not meet the lock that this takes.
+    let ticket = flight.join(Who::thread(), Waker::Thread(thread::current())).map_err(|Circle| circle(py))?;
+    while !py.detach(|| ticket.park(Some(Instant::now() + SLICE))) {
         py.check_signals()?;
     }
     Ok(Take::Over)

@@ -13,6 +13,7 @@ mod future;
 mod key;
 mod list;
 mod map;
+mod monitor;
 mod observer;
 mod once;
 mod pool;
@@ -57,6 +58,7 @@ const PARTS: &[Part] = &[
     cache::add,
     state::add,
     map::add,
+    monitor::add,
 ];
 
 #[pymodule(gil_used = false)]

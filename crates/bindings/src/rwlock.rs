@@ -1,9 +1,10 @@
 //! The type `RWLock`, and its two sides, which are locks of their own kind.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use primitives::lock::Outcome;
 use primitives::observe::{self, Observed};
+use primitives::raw::once_box::OnceBox;
 use primitives::raw::thread::ident;
 use primitives::rwlock::{Mode, Refused, RwLock};
 use primitives::stats::now_ns;
@@ -28,7 +29,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 struct Shared {
     name: Option<String>,
     lock: RwLock,
-    observed: OnceLock<Observed>,
+    observed: OnceBox<Observed>,
 }
 
 /// Many readers or one writer: `with lock.read():`, `with lock.write():`, between threads.
@@ -49,7 +50,7 @@ impl ReadWriteLock {
     #[new]
     #[pyo3(signature = (name=None))]
     fn new(py: Python<'_>, name: Option<String>) -> PyResult<Self> {
-        let shared = Arc::new(Shared { name, lock: RwLock::new(), observed: OnceLock::new() });
+        let shared = Arc::new(Shared { name, lock: RwLock::new(), observed: OnceBox::new() });
         let side = |mode| Py::new(py, Side { shared: shared.clone(), mode });
         Ok(ReadWriteLock { read: side(Mode::Read)?, write: side(Mode::Write)?, shared: shared.clone() })
     }
@@ -125,7 +126,7 @@ impl Shared {
 
     fn observed(&self) -> &Observed {
         // What would be a self-deadlock is refused by the lock itself.
-        self.observed.get_or_init(|| Observed::new("RWLock", self.name.as_deref(), true))
+        self.observed.get_or_make(|| Observed::new("RWLock", self.name.as_deref(), true))
     }
 }
 

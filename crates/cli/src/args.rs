@@ -34,6 +34,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// List the rules
     Rules,
+    /// Show what running programs say of their health, and their incidents, on a page of this machine
+    Dashboard(DashboardArgs),
 }
 
 /// What `check` can be told.
@@ -116,6 +118,17 @@ pub struct Scope {
 pub struct ExplainArgs {
     /// The name or the code of a rule
     pub rule: String,
+}
+
+/// What `dashboard` can be told.
+#[derive(Debug, Args)]
+pub struct DashboardArgs {
+    /// The file that the programs write to [default: that of this user, or `$RACEPROOF_STORE`]
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    /// The port on 127.0.0.1; 0 takes one that is free
+    #[arg(long, value_name = "PORT", default_value_t = 0)]
+    pub port: u16,
 }
 
 /// A runtime as typed.

@@ -24,6 +24,12 @@ const HELD: u32 = 1;
 const QUEUE: u32 = 2;
 const GENERATION_SHIFT: u32 = 2;
 
+/// Was a lock with this word taken in this process? The word keeps fewer bits than the number has.
+#[inline(always)]
+fn is_of_now(word: u32) -> bool {
+    word >> GENERATION_SHIFT == generation() << GENERATION_SHIFT >> GENERATION_SHIFT
+}
+
 /// See the module.
 pub struct AsyncLock<W> {
     word: AtomicU32,
@@ -110,8 +116,23 @@ impl<W> AsyncLock<W> {
     }
 
     fn is_alive(&self, seen: u32) -> bool {
-        let then = seen >> GENERATION_SHIFT;
-        then == generation() << GENERATION_SHIFT >> GENERATION_SHIFT || fork::is_alive(then, self.holder.load(Relaxed))
+        is_of_now(seen) || fork::is_alive(seen >> GENERATION_SHIFT, self.holder.load(Relaxed))
+    }
+
+    /// Writes the number of this process to a lock that was taken before a fork, and returns its word; nothing if its
+    /// holder is not there any more. While it is given back it has no holder, and would look like one left behind.
+    #[cold]
+    fn renew(&self, mut seen: u32) -> Option<u32> {
+        while self.is_alive(seen) {
+            let bits = seen & ((1 << GENERATION_SHIFT) - 1);
+            let now = generation() << GENERATION_SHIFT | bits;
+            match self.word.compare_exchange(seen, now, Relaxed, Relaxed) {
+                Ok(_) => return Some(now),
+                Err(other) => seen = other,
+            }
+        }
+        let _ = self.word.compare_exchange(seen, FREE, Acquire, Relaxed);
+        None
     }
 
     /// Takes the lock if it gets free within `n_turns` of a busy wait, unless this very thread holds it: then only a
@@ -202,9 +223,12 @@ impl<W> AsyncLock<W> {
     /// Gives the lock back, whoever holds it.
     #[inline(always)]
     pub fn release(&self) -> Result<Next<W>, NotHeld> {
-        let seen = self.word.load(Relaxed);
+        let mut seen = self.word.load(Relaxed);
         if seen & HELD == 0 {
             return Err(NotHeld);
+        }
+        if !is_of_now(seen) {
+            seen = self.renew(seen).ok_or(NotHeld)?;
         }
         self.holder.store(0, Relaxed);
         if seen & QUEUE == 0 && self.word.compare_exchange(seen, FREE, Release, Relaxed).is_ok() {

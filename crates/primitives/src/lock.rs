@@ -25,6 +25,12 @@ const GENERATION_SHIFT: u32 = 3;
 
 const TURNS_BEFORE_SLEEP: u32 = 100;
 
+/// Was a lock with this word taken in this process? The word keeps fewer bits than the number has.
+#[inline(always)]
+fn is_of_now(word: u32) -> bool {
+    word >> GENERATION_SHIFT == generation() << GENERATION_SHIFT >> GENERATION_SHIFT
+}
+
 /// How an attempt to take a lock ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -95,9 +101,23 @@ impl Lock {
     }
 
     fn is_alive(&self, seen: u32) -> bool {
-        let then = seen >> GENERATION_SHIFT;
-        // The word keeps fewer bits than the number has.
-        then == generation() << GENERATION_SHIFT >> GENERATION_SHIFT || fork::is_alive(then, self.holder.load(Relaxed))
+        is_of_now(seen) || fork::is_alive(seen >> GENERATION_SHIFT, self.holder.load(Relaxed))
+    }
+
+    /// Writes the number of this process to a lock that was taken before a fork; false if its holder is not there any
+    /// more. While it is given back it has no holder, and would look like one that was left behind.
+    #[cold]
+    fn renew(&self, mut seen: u32) -> bool {
+        while self.is_alive(seen) {
+            let bits = seen & ((1 << GENERATION_SHIFT) - 1);
+            let now = generation() << GENERATION_SHIFT | bits;
+            match self.word.word.compare_exchange(seen, now, Relaxed, Relaxed) {
+                Ok(_) => return true,
+                Err(other) => seen = other,
+            }
+        }
+        self.free_if_stale(seen);
+        false
     }
 
     /// Takes the lock if it gets free within about a microsecond.
@@ -160,7 +180,8 @@ impl Lock {
     /// Gives the lock back, whichever thread holds it. Says whether the holder had called [`mark`](Self::mark).
     #[inline(always)]
     pub fn release(&self) -> Result<bool, NotHeld> {
-        if self.word.word.load(Relaxed) & HELD == 0 {
+        let seen = self.word.word.load(Relaxed);
+        if seen & HELD == 0 || (!is_of_now(seen) && !self.renew(seen)) {
             return Err(NotHeld);
         }
         self.holder.store(0, Relaxed);

@@ -161,6 +161,7 @@ fn a_fork_frees_what_other_threads_hold_and_keeps_what_the_forking_thread_holds(
             let is_kept = mine.is_held_by(me) && !mine.try_acquire(me);
             is_free
                 && is_kept
+                && theirs.release() == Err(NotHeld)
                 && theirs.acquire(me, soon(5_000))
                 && !theirs.try_acquire(me)
                 && theirs.release() == Ok(false)

@@ -144,17 +144,15 @@ slot! {
         let Ok(name) = name_argument(arguments, named, c"|O:AsyncLock") else {
             return null_mut();
         };
-        // The collector may look at the object as soon as it is made. All-zero is an empty queue to it.
+        // No collection can begin before this function returns, so none sees the object half-filled.
         let this = ffi::PyType_GenericAlloc(class, 0);
         if this.is_null() {
             ffi::Py_XDECREF(name);
             return this;
         }
         let layout = this.cast::<Layout>();
-        ffi::PyObject_GC_UnTrack(this.cast());
         (&raw mut (*layout).name).write(name);
         (&raw mut (*layout).lock).write(AsyncLock::new());
-        ffi::PyObject_GC_Track(this.cast());
         this
     } else null_mut()
 
@@ -449,7 +447,7 @@ impl Drop for Enrolment {
         if next.0.is_none() {
             return;
         }
-        Python::attach(|py| {
+        Python::try_attach(|py| {
             if let Err(error) = wake(py, self.lock(), next) {
                 error.write_unraisable(py, None);
             }

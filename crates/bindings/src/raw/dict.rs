@@ -5,7 +5,9 @@
 //! nothing (`get`, `setdefault`), and what is not one step (`update` from an iterable). Added are updates that read,
 //! decide and write in one step; `crate::dict` has those that call for no speed.
 
-use std::ffi::{CStr, c_int, c_void};
+mod doc;
+
+use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -248,7 +250,7 @@ slot! {
     } else null_mut()
 
     fn items(this: *mut PyObject, _none: *mut PyObject) -> *mut PyObject {
-        ffi::PyDict_Items(this)
+        section::locked(this, || list_of_items(this)).into_ptr()
     } else null_mut()
 
     fn update_with(this: *mut PyObject, args: *const *mut PyObject, n: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
@@ -272,6 +274,29 @@ slot! {
         let one = if n == 1 { Held(ffi::PyLong_FromLong(1)) } else { Held::none() };
         add_to(this, *args, if n == 1 { one.0 } else { *args.add(1) })
     } else null_mut()
+}
+
+/// The pairs of a dict whose section is held, or none with an exception. `PyDict_Items` does the same in two passes, and
+/// meets tuples that have left the processor's cache in the second.
+unsafe fn list_of_items(dict: *mut PyObject) -> Held {
+    // SAFETY: the caller's promise; a new list has no items yet, and each of its places is filled once.
+    unsafe {
+        let items = Held(ffi::PyList_New(ffi::PyDict_Size(dict)));
+        let (mut at, mut place, mut key, mut value) = (0, 0, null_mut(), null_mut());
+        while !items.is_none() && ffi::PyDict_Next(dict, &mut at, &mut key, &mut value) != 0 {
+            let pair = ffi::PyTuple_New(2);
+            if pair.is_null() {
+                return Held::none();
+            }
+            refcount::incref(key);
+            refcount::incref(value);
+            ffi::PyTuple_SET_ITEM(pair, 0, key);
+            ffi::PyTuple_SET_ITEM(pair, 1, value);
+            ffi::PyList_SET_ITEM(items.0, place, pair);
+            place += 1;
+        }
+        items
+    }
 }
 
 /// `dict[key] += n` in one step, from 0 where the key is absent: the new value, or null with an exception.
@@ -523,7 +548,7 @@ unsafe fn own<'a, 'py>(py: Python<'py>, this: *mut PyObject) -> Borrowed<'a, 'py
 /// Makes the type.
 pub fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let base = module.py().get_type::<PyDict>();
-    let made = methods(NativeType::new::<()>(c"raceproof.ThreadSafeDict", DOC))
+    let made = methods(NativeType::new::<()>(c"raceproof.ThreadSafeDict", doc::TYPE))
         .flags(ffi::Py_TPFLAGS_BASETYPE | WEAK_REFERENCES)
         .slot(ffi::Py_tp_iter, iterate as *mut c_void)
         .slot(ffi::Py_tp_repr, repr as *mut c_void)
@@ -538,146 +563,20 @@ pub fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
 /// Before 3.12 a type could only have weak references if it grew by a word; there these have none.
 pub const WEAK_REFERENCES: std::ffi::c_ulong = if cfg!(Py_3_12) { 1 << 3 } else { 0 };
 
-const DOC: &CStr = c"ThreadSafeDict(*args, **kwargs)
---
-
-A dict for several threads; made like dict.
-
-Each operation on one key is atomic. Iterating, keys(), values() and items() give what the dict held at one moment, as
-lists. update_with(), add(), compare_and_set(), pop_if() and get_or_create() read, decide and write in one step.";
-
 fn methods(new: NativeType) -> NativeType {
-    new.arguments(
-        c"get",
-        get,
-        c"get($self, key, default=None, /)
---
-
-The value of the key, or the default. Takes no lock.",
-    )
-    .arguments(
-        c"setdefault",
-        setdefault,
-        c"setdefault($self, key, default=None, /)
---
-
-The value of the key; where there is none the default is stored and returned. All threads get the same value.",
-    )
-    .no_arguments(
-        c"keys",
-        keys,
-        c"keys($self, /)
---
-
-The keys at one moment, as a list.",
-    )
-    .no_arguments(
-        c"values",
-        values,
-        c"values($self, /)
---
-
-The values at one moment, as a list.",
-    )
-    .no_arguments(
-        c"items",
-        items,
-        c"items($self, /)
---
-
-The pairs of key and value at one moment, as a list.",
-    )
-    .no_arguments(
-        c"__reversed__",
-        reversed,
-        c"__reversed__($self, /)
---
-
-Iterates over the keys that were there at one moment, last one first.",
-    )
-    .no_arguments(
-        c"copy",
-        copy,
-        c"copy($self, /)
---
-
-What the dict holds at one moment, as a ThreadSafeDict.",
-    )
-    .no_arguments(
-        c"snapshot",
-        snapshot,
-        c"snapshot($self, /)
---
-
-What the dict holds at one moment, as a plain dict.",
-    )
-    .keywords(
-        c"update",
-        update,
-        c"update($self, /, *args, **kwargs)
---
-
-Takes over the pairs of a mapping or of an iterable, and the named ones. The source is read first: if that raises,
-nothing has changed. Then all pairs are stored in one step for other writers and for snapshots; who looks up single
-keys may see some of them before the others.",
-    )
-    .arguments(
-        c"get_or_create",
-        get_or_create,
-        c"get_or_create($self, key, factory, /)
---
-
-The value of the key; where there is none, factory() is called and its result stored and returned.
-
-Of all threads that ask for a missing key at once, one calls its factory, outside every lock; the others wait for it.
-If it raises, the exception goes to that caller, the key stays absent, and one of the others tries next. A factory that
-needs the same key, itself or through another thread that waits for this one, raises ReentrantError instead of waiting
-for ever.",
-    )
-    .keywords(
-        c"update_with",
-        update_with,
-        c"update_with($self, key, function, /, default=...)
---
-
-Stores function(value of the key) and returns it; no update of another thread is lost.
-
-Where the key is absent the function gets the default; without one KeyError is raised. The function runs outside every
-lock, and again if another thread has stored a value meanwhile, so it should do nothing but compute.",
-    )
-    .arguments(
-        c"compare_and_set",
-        compare_and_set,
-        c"compare_and_set($self, key, expected, new, /)
---
-
-Stores the new value if the one that is there is, or equals, the expected one; says whether it did. An absent key
-equals nothing.",
-    )
-    .arguments(
-        c"pop_if",
-        pop_if,
-        c"pop_if($self, key, condition, default=None, /)
---
-
-Removes the key and returns its value if the condition holds; otherwise returns the default.
-
-The condition is a function of the value, called outside every lock, or a value to compare with.",
-    )
-    .arguments(
-        c"add",
-        add,
-        c"add($self, key, n=1, /)
---
-
-Adds n to the value of the key, from 0 where it is absent, and returns the new value; no addition is lost.",
-    )
-    .one_argument(
-        c"add_many",
-        add_many,
-        c"add_many($self, keys, /)
---
-
-Adds 1 for each key of an iterable, one key after the other. If the iterable raises, nothing has been added.",
-    )
+    new.arguments(c"get", get, doc::GET)
+        .arguments(c"setdefault", setdefault, doc::SETDEFAULT)
+        .no_arguments(c"keys", keys, doc::KEYS)
+        .no_arguments(c"values", values, doc::VALUES)
+        .no_arguments(c"items", items, doc::ITEMS)
+        .no_arguments(c"__reversed__", reversed, doc::REVERSED)
+        .no_arguments(c"copy", copy, doc::COPY)
+        .no_arguments(c"snapshot", snapshot, doc::SNAPSHOT)
+        .keywords(c"update", update, doc::UPDATE)
+        .arguments(c"get_or_create", get_or_create, doc::GET_OR_CREATE)
+        .keywords(c"update_with", update_with, doc::UPDATE_WITH)
+        .arguments(c"compare_and_set", compare_and_set, doc::COMPARE_AND_SET)
+        .arguments(c"pop_if", pop_if, doc::POP_IF)
+        .arguments(c"add", add, doc::ADD)
+        .one_argument(c"add_many", add_many, doc::ADD_MANY)
 }

@@ -75,7 +75,8 @@ enum Walk<R> {
     Unsure(Vec<Held>),
 }
 
-/// Can keys of this type be compared without running Python code?
+/// Can a key of this type be compared with another such key without running Python code? `bytes` are not among them:
+/// comparing them with `str` may warn.
 #[inline(always)]
 unsafe fn is_quiet(key: *mut PyObject) -> bool {
     // SAFETY: the caller's promise: a key that is alive, so its type is.
@@ -90,7 +91,6 @@ unsafe fn is_quiet(key: *mut PyObject) -> bool {
             &raw mut ffi::PyBaseObject_Type,
             &raw mut ffi::PyUnicode_Type,
             &raw mut ffi::PyLong_Type,
-            &raw mut ffi::PyBytes_Type,
             &raw mut ffi::PyFloat_Type,
         ]
         .into_iter()
@@ -191,6 +191,7 @@ unsafe fn attempt<R>(
 /// # Safety
 /// `dict` is a `dict` that is no namespace of an instance, `hash` is the hash of `key`, all are alive, the caller is
 /// attached, and `act` keeps to what the module `section` says of a body.
+#[cfg(Py_3_11)]
 #[inline(always)]
 pub unsafe fn with_slot<R>(
     dict: *mut PyObject,
@@ -229,4 +230,36 @@ unsafe fn with_slot_of<R>(
         }
     }
     Ok(None)
+}
+
+/// The same for CPython 3.10, which lays its tables out in another way. It has a GIL, so nothing but `__eq__` of a key
+/// can come between the two steps.
+///
+/// # Safety
+/// As above.
+#[cfg(not(Py_3_11))]
+pub unsafe fn with_slot<R>(
+    dict: *mut PyObject,
+    key: *mut PyObject,
+    _hash: isize,
+    act: impl FnOnce(Slot<'_>) -> R + Clone,
+) -> Result<Option<R>, ()> {
+    // SAFETY: the caller's promise. Who puts a value gets the dict's reference to the one before, so it is taken anew.
+    unsafe {
+        let before = ffi::PyDict_GetItemWithError(dict, key);
+        if before.is_null() {
+            return if ffi::PyErr_Occurred().is_null() { Ok(None) } else { Err(()) };
+        }
+        let place = AtomicPtr::new(before);
+        let done = act(Slot(&place));
+        let after = place.load(Acquire);
+        if after != before {
+            super::refcount::incref(before);
+            let after = Held(after);
+            if ffi::PyDict_SetItem(dict, key, after.0) < 0 {
+                return Err(());
+            }
+        }
+        Ok(Some(done))
+    }
 }

@@ -4,7 +4,9 @@
 //! what would see a list that others change (iteration, `repr`), what is not one step (`extend` from an iterable,
 //! `remove`), and `sort`, during which a `list` looks empty to other threads. `crate::list` has the methods' logic.
 
-use std::ffi::{CStr, c_void};
+mod doc;
+
+use std::ffi::c_void;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -362,7 +364,7 @@ unsafe fn own<'a, 'py>(py: Python<'py>, this: *mut PyObject) -> Borrowed<'a, 'py
 /// Makes the type.
 pub fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let base = module.py().get_type::<PyList>();
-    let made = methods(NativeType::new::<()>(c"raceproof.ThreadSafeList", DOC))
+    let made = methods(NativeType::new::<()>(c"raceproof.ThreadSafeList", doc::TYPE))
         .flags(ffi::Py_TPFLAGS_BASETYPE | WEAK_REFERENCES)
         .slot(ffi::Py_tp_iter, iterate as *mut c_void)
         .slot(ffi::Py_tp_repr, repr as *mut c_void)
@@ -372,110 +374,16 @@ pub fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-const DOC: &CStr = c"ThreadSafeList(iterable=(), /)
---
-
-A list for several threads; made like list.
-
-Each operation on one item is atomic. Iterating gives what the list held at one moment. append_if(), pop_or(), swap(),
-update_at() and drain() read, decide and write in one step.";
-
 fn methods(new: NativeType) -> NativeType {
-    new.no_arguments(
-        c"__reversed__",
-        reversed,
-        c"__reversed__($self, /)
---
-
-Iterates over what the list held at one moment, last item first.",
-    )
-    .no_arguments(
-        c"copy",
-        copy,
-        c"copy($self, /)
---
-
-What the list holds at one moment, as a ThreadSafeList.",
-    )
-    .no_arguments(
-        c"snapshot",
-        snapshot,
-        c"snapshot($self, /)
---
-
-What the list holds at one moment, as a plain list.",
-    )
-    .one_argument(
-        c"extend",
-        extend_with,
-        c"extend($self, iterable, /)
---
-
-Appends what the iterable gives. It is read first: if it raises, nothing has changed. Then all is appended in one step,
-next to one another.",
-    )
-    .one_argument(
-        c"remove",
-        remove,
-        c"remove($self, value, /)
---
-
-Removes the first item that equals the value. Raises ValueError if there is none.",
-    )
-    .keywords(
-        c"sort",
-        sort,
-        c"sort($self, /, *, key=None, reverse=False)
---
-
-Sorts in one step: other threads see the old order or the new one, and no empty list as with list.sort.
-
-Where the key function, or comparing the items, is Python code, it runs outside every lock; if other threads change the
-list meanwhile it is sorted again, and after the fourth time ValueError is raised, as list.sort does the first time.",
-    )
-    .arguments(
-        c"append_if",
-        append_if,
-        c"append_if($self, value, predicate, /)
---
-
-Appends the value if predicate(what the list holds, as a plain list) is true; says whether it did.
-
-The predicate runs outside every lock, and again if another thread has changed the list meanwhile.",
-    )
-    .keywords(
-        c"pop_or",
-        pop_or,
-        c"pop_or($self, default, /, index=-1)
---
-
-Removes the item at the index and returns it, or returns the default if there is none.",
-    )
-    .arguments(
-        c"swap",
-        swap_items,
-        c"swap($self, i, j, /)
---
-
-Exchanges two items in one step. Raises IndexError.",
-    )
-    .arguments(
-        c"update_at",
-        update_at,
-        c"update_at($self, index, function, /)
---
-
-Stores function(item at the index) there and returns it; no update of another thread is lost. Raises IndexError.
-
-The function runs outside every lock, and again if another thread has stored an item there meanwhile, so it should do
-nothing but compute.",
-    )
-    .no_arguments(
-        c"drain",
-        drain_items,
-        c"drain($self, /)
---
-
-Takes all items out in one step and returns them, as a plain list. The list keeps its memory to be filled again.",
-    )
+    new.no_arguments(c"__reversed__", reversed, doc::REVERSED)
+        .no_arguments(c"copy", copy, doc::COPY)
+        .no_arguments(c"snapshot", snapshot, doc::SNAPSHOT)
+        .one_argument(c"extend", extend_with, doc::EXTEND)
+        .one_argument(c"remove", remove, doc::REMOVE)
+        .keywords(c"sort", sort, doc::SORT)
+        .arguments(c"append_if", append_if, doc::APPEND_IF)
+        .keywords(c"pop_or", pop_or, doc::POP_OR)
+        .arguments(c"swap", swap_items, doc::SWAP)
+        .arguments(c"update_at", update_at, doc::UPDATE_AT)
+        .no_arguments(c"drain", drain_items, doc::DRAIN)
 }

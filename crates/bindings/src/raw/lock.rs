@@ -2,10 +2,10 @@
 
 use std::ffi::c_void;
 use std::ptr::null_mut;
-use std::sync::OnceLock;
 
 use primitives::lock::{RLock, TooDeep};
 use primitives::observe::{self, Observed};
+use primitives::raw::once_box::OnceBox;
 use primitives::raw::thread::ident;
 use primitives::stats::now_ns;
 use pyo3::exceptions::{PyOverflowError, PyRuntimeError};
@@ -27,7 +27,7 @@ struct Layout {
     /// A `str`, or null.
     name: *mut PyObject,
     lock: RLock,
-    observed: OnceLock<Box<Observed>>,
+    observed: OnceBox<Observed>,
 }
 
 /// Adds `Lock` and `RLock`.
@@ -114,8 +114,7 @@ impl Layout {
     }
 
     fn observed(&self, py: Python<'_>, kind: Kind) -> &Observed {
-        self.observed
-            .get_or_init(|| Box::new(Observed::new(kind.name(), self.name(py).as_deref(), kind == Kind::Reentrant)))
+        self.observed.get_or_make(|| Observed::new(kind.name(), self.name(py).as_deref(), kind == Kind::Reentrant))
     }
 
     /// Takes the lock, observed or not. For an `RLock` that this thread does not hold.
@@ -212,7 +211,7 @@ unsafe fn new(
         (&raw mut (*layout).weak_references).write(null_mut());
         (&raw mut (*layout).name).write(name);
         (&raw mut (*layout).lock).write(RLock::new());
-        (&raw mut (*layout).observed).write(OnceLock::new());
+        (&raw mut (*layout).observed).write(OnceBox::new());
         this
     }
 }

@@ -3,6 +3,8 @@
 //! What is inherited (`add`, `discard`, `in`, `|`, `copy`) is as fast and as atomic as in `set`. `crate::set` has the
 //! logic of the methods that are added.
 
+mod doc;
+
 use std::borrow::Cow;
 use std::ffi::{CStr, c_void};
 use std::ptr::null_mut;
@@ -193,7 +195,7 @@ unsafe fn own<'a, 'py>(py: Python<'py>, this: *mut PyObject) -> Borrowed<'a, 'py
 /// Makes the type.
 pub fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let base = module.py().get_type::<PySet>();
-    let made = methods(NativeType::new::<()>(c"raceproof.ThreadSafeSet", DOC))
+    let made = methods(NativeType::new::<()>(c"raceproof.ThreadSafeSet", doc::TYPE))
         .flags(ffi::Py_TPFLAGS_BASETYPE)
         .slot(ffi::Py_tp_iter, iterate as *mut c_void)
         .slot(ffi::Py_tp_repr, repr as *mut c_void)
@@ -206,103 +208,16 @@ pub fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-const DOC: &CStr = c"ThreadSafeSet(iterable=(), /)
---
-
-A set for several threads; made like set.
-
-Each operation on one element is atomic. Iterating gives what the set held at one moment. add_if_absent() and
-discard_if_present() say who did it: of all threads that add an element at once, one is told that it was the first.";
-
 fn methods(new: NativeType) -> NativeType {
-    new.no_arguments(
-        c"copy",
-        copy,
-        c"copy($self, /)
---
-
-What the set holds at one moment, as a ThreadSafeSet.",
-    )
-    .arguments(
-        c"union",
-        union,
-        c"union($self, /, *others)
---
-
-What is in this set or in the others, as a ThreadSafeSet.",
-    )
-    .arguments(
-        c"intersection",
-        intersection,
-        c"intersection($self, /, *others)
---
-
-What is in this set and in all others, as a ThreadSafeSet.",
-    )
-    .arguments(
-        c"difference",
-        difference,
-        c"difference($self, /, *others)
---
-
-What is in this set and in none of the others, as a ThreadSafeSet.",
-    )
-    .arguments(
-        c"symmetric_difference",
-        symmetric_difference,
-        c"symmetric_difference($self, other, /)
---
-
-What is in one of both sets only, as a ThreadSafeSet.",
-    )
-    .no_arguments(
-        c"snapshot",
-        snapshot,
-        c"snapshot($self, /)
---
-
-What the set holds at one moment, as a plain set.",
-    )
-    .one_argument(
-        c"add_if_absent",
-        add_if_absent,
-        c"add_if_absent($self, value, /)
---
-
-Adds the value; true if it was not there before. Of several threads that add it at once, one gets true.",
-    )
-    .one_argument(
-        c"discard_if_present",
-        discard_if_present,
-        c"discard_if_present($self, value, /)
---
-
-Removes the value; true if it was there. Of several threads that remove it at once, one gets true.",
-    )
-    .one_argument(
-        c"discard_if",
-        discard_if,
-        c"discard_if($self, predicate, /)
---
-
-Removes the elements for which predicate(element) is true, one after the other, and returns those that this call
-removed, as a list. The predicate runs outside every lock, on what the set held at one moment.",
-    )
-    .arguments(
-        c"pop_or",
-        pop_or,
-        c"pop_or($self, default, /)
---
-
-Removes any element and returns it, or returns the default if there is none.",
-    )
-    .no_arguments(
-        c"drain",
-        drain,
-        c"drain($self, /)
---
-
-Takes as many elements out as there are at the call, one after the other, and returns them, as a list. Each element
-goes to one caller only; another thread may see the set half empty.",
-    )
+    new.no_arguments(c"copy", copy, doc::COPY)
+        .arguments(c"union", union, doc::UNION)
+        .arguments(c"intersection", intersection, doc::INTERSECTION)
+        .arguments(c"difference", difference, doc::DIFFERENCE)
+        .arguments(c"symmetric_difference", symmetric_difference, doc::SYMMETRIC_DIFFERENCE)
+        .no_arguments(c"snapshot", snapshot, doc::SNAPSHOT)
+        .one_argument(c"add_if_absent", add_if_absent, doc::ADD_IF_ABSENT)
+        .one_argument(c"discard_if_present", discard_if_present, doc::DISCARD_IF_PRESENT)
+        .one_argument(c"discard_if", discard_if, doc::DISCARD_IF)
+        .arguments(c"pop_or", pop_or, doc::POP_OR)
+        .no_arguments(c"drain", drain, doc::DRAIN)
 }

@@ -1,6 +1,7 @@
 //! The verbs, a module each, and what those that analyse have in common: a [`Job`].
 
 mod check;
+mod dashboard;
 mod explain;
 mod fix;
 mod rules;
@@ -26,6 +27,7 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
         Command::Fix(args) => fix::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Rules => rules::run(),
+        Command::Dashboard(args) => dashboard::run(args),
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! On Linux this is the futex of the kernel. It is chosen over a parking lot in user space for two reasons: a signal
 //! ends the sleep, so that Python can handle it; and nothing of the sleepers is left in the memory of a forked child.
-//! Elsewhere a parking lot stands in, which wakes by itself now and then so that signals are seen.
+//! Elsewhere a parking lot stands in, which wakes by itself now and then so that signals are seen; a fork may find it
+//! in use by another thread.
 
 use std::time::Instant;
 
