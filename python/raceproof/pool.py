@@ -28,6 +28,15 @@ class Future(_native.FutureBase, concurrent.futures.Future):
 _native.set_future_class(Future)
 
 
+class _Failure(_native.FailureBase):
+    """What a task raised. Its `__del__` runs while the exception is still whole, also when it is part of a cycle."""
+
+    __slots__ = ("__weakref__",)
+
+    def __del__(self):
+        self._report()
+
+
 class RunningTask(NamedTuple):
     """A task that had not ended when `Pool.shutdown` returned."""
 
@@ -122,6 +131,7 @@ def _wake(room):
 def _work(worker):
     # The interpreter looks between the turns of this loop for what it has to do: collecting, stopping for others.
     try:
+        worker.begin(threading.current_thread())
         while worker.run_next():
             pass
     finally:
@@ -130,9 +140,7 @@ def _work(worker):
 
 def _start(worker, name):
     options = {"context": contextvars.Context()} if sys.version_info >= (3, 14) else {}
-    thread = threading.Thread(target=_work, args=(worker,), name=name, **options)
-    thread.start()
-    return thread
+    threading.Thread(target=_work, args=(worker,), name=name, **options).start()
 
 
 # Before the interpreter waits for its threads they must learn that they can end.

@@ -1,7 +1,6 @@
 //! The future of a pool: what `concurrent.futures.Future` promises, without a condition variable as long as nobody
 //! needs one. python/raceproof/pool.py joins `FutureBase` with the class of the standard library.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use primitives::pool::{Progress, Refused, Status};
@@ -10,18 +9,18 @@ use pyo3::exceptions::PyBaseException;
 use pyo3::gc::PyVisit;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyList, PyTuple, PyType, PyWeakrefReference};
+use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 
-use crate::fork::{PerProcess, generation};
+use crate::failure::FailureBase;
+use crate::fork::generation;
 use crate::pool::Shared;
 use crate::wait;
 
-/// Adds `FutureBase`, `set_future_class` and `report_lost`.
+/// Adds `FutureBase` and its class below `concurrent.futures.Future`.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<FutureBase>()?;
     crate::raw::sharing::pin_class(&module.py().get_type::<FutureBase>());
-    module.add_function(wrap_pyfunction!(set_future_class, module)?)?;
-    module.add_function(wrap_pyfunction!(report_lost, module)?)
+    module.add_function(wrap_pyfunction!(set_future_class, module)?)
 }
 
 /// Locks what is held for a few instructions only, and never while Python code runs.
@@ -35,7 +34,7 @@ static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 #[pyfunction]
 #[pyo3(signature = (class_, /))]
 fn set_future_class(class_: Bound<'_, PyType>) {
-    crate::raw::sharing::try_share(&class_);
+    crate::raw::sharing::pin_class(&class_);
     let _ = CLASS.set(class_.py(), class_.unbind());
 }
 
@@ -98,11 +97,17 @@ impl Call {
         let begun = future.get().progress.begin();
         let parts = lock(&self.parts).as_ref().map(|parts| parts.clone_ref(py));
         let (Ok(()), Some(parts)) = (begun, parts) else { return };
-        let outcome = parts.call(py).map_err(|error| error.into_value(py));
-        let label = if outcome.is_err() { self.label(py) } else { String::new() };
+        let outcome = match parts.call(py) {
+            Ok(result) => Ok(result),
+            Err(error) => match FailureBase::make(py, &future.get().shared(), error, self.label(py)) {
+                Ok(failure) => Err(failure),
+                // No memory for a failure: it has been reported instead.
+                Err(_) => Ok(py.None()),
+            },
+        };
         drop(parts);
         self.forget();
-        FutureBase::finish(&future, outcome, label);
+        FutureBase::finish(&future, outcome);
     }
 
     /// Cancels the call if nobody has begun it.
@@ -123,11 +128,7 @@ impl Call {
 
 #[derive(Default)]
 struct Inner {
-    outcome: Option<Result<Py<PyAny>, Py<PyBaseException>>>,
-    /// Has anybody asked for the outcome?
-    looked: bool,
-    /// What was called, if it raised.
-    label: String,
+    outcome: Option<Result<Py<PyAny>, Py<FailureBase>>>,
     callbacks: Vec<Py<PyAny>>,
     callbacks_called: bool,
     /// What `concurrent.futures.wait` and `as_completed` work with: a condition and the list of waiters.
@@ -143,22 +144,6 @@ pub struct FutureBase {
     generation: u32,
 }
 
-/// Futures that failed and that nobody has asked yet, by address.
-static FAILED: PerProcess<Mutex<HashMap<usize, Py<PyWeakrefReference>>>> = PerProcess::new();
-
-/// Reports the exceptions that nobody has asked for so far. Called when the interpreter ends.
-#[pyfunction]
-fn report_lost(py: Python<'_>) {
-    let failed = FAILED.get().map(|failed| std::mem::take(&mut *lock(failed)));
-    for weak in failed.into_iter().flat_map(HashMap::into_values) {
-        if let Some(future) = weak.bind(py).upgrade()
-            && let Ok(future) = future.cast_into::<FutureBase>()
-        {
-            future.get().report_if_lost(py);
-        }
-    }
-}
-
 impl FutureBase {
     /// Makes a future and the call that it belongs to.
     pub fn make<'py>(
@@ -166,31 +151,18 @@ impl FutureBase {
         shared: &Arc<Shared>,
         parts: Parts,
     ) -> PyResult<(Bound<'py, FutureBase>, Arc<Call>)> {
-        let class = match CLASS.get(py) {
-            Some(class) => class.bind(py).clone(),
-            None => py.get_type::<FutureBase>(),
-        };
-        let future = crate::raw::slots::without_init(&class)?.cast_into::<FutureBase>()?;
+        let class = CLASS.import(py, "raceproof.pool", "Future")?;
+        let future = crate::raw::slots::without_init(class)?.cast_into::<FutureBase>()?;
         let kept = Mutex::new(Some(future.clone().unbind()));
         let call = Arc::new(Call { parts: Mutex::new(Some(parts)), future: kept });
         *lock(&future.get().origin) = Some((Arc::clone(shared), Arc::clone(&call)));
         Ok((future, call))
     }
 
-    fn finish(this: &Bound<'_, Self>, outcome: Result<Py<PyAny>, Py<PyBaseException>>, label: String) {
-        let future = this.get();
-        let failed = outcome.is_err();
-        {
-            let mut inner = lock(&future.inner);
-            inner.outcome = Some(outcome);
-            inner.label = label;
-        }
-        if failed {
-            future.remember_failure(this);
-        }
-        Self::settle(this, if failed { "add_exception" } else { "add_result" }, |agreed| {
-            future.progress.finish(agreed)
-        });
+    fn finish(this: &Bound<'_, Self>, outcome: Result<Py<PyAny>, Py<FailureBase>>) {
+        let news = if outcome.is_err() { "add_exception" } else { "add_result" };
+        lock(&this.get().inner).outcome = Some(outcome);
+        Self::settle(this, news, |agreed| this.get().progress.finish(agreed));
     }
 
     /// Cancels it if nobody has begun it; says whether it did so just now.
@@ -247,61 +219,25 @@ impl FutureBase {
         told
     }
 
+    fn shared(&self) -> Option<Arc<Shared>> {
+        lock(&self.origin).as_ref().map(|(shared, _)| Arc::clone(shared))
+    }
+
     fn call_back(this: &Bound<'_, Self>, callback: &Bound<'_, PyAny>) {
         if let Err(error) = callback.call1((this,)) {
             error.write_unraisable(this.py(), Some(callback));
         }
     }
 
-    fn remember_failure(&self, this: &Bound<'_, Self>) {
-        let Ok(weak) = PyWeakrefReference::new(this) else { return };
-        let failed = FAILED.get_or_make(Mutex::default);
-        let address = std::ptr::from_ref(self) as usize;
-        let old = lock(failed).insert(address, weak.unbind());
-        drop(old);
-    }
-
-    fn forget_failure(&self) {
-        if self.generation == generation()
-            && let Some(failed) = FAILED.get()
-        {
-            let old = lock(failed).remove(&(std::ptr::from_ref(self) as usize));
-            drop(old);
-        }
-    }
-
     /// The outcome, of which somebody now knows.
     fn look(&self, py: Python<'_>) -> Option<Result<Py<PyAny>, Py<PyBaseException>>> {
-        let (outcome, first) = {
-            let mut inner = lock(&self.inner);
-            let outcome = inner.outcome.as_ref().map(|outcome| match outcome {
-                Ok(result) => Ok(result.clone_ref(py)),
-                Err(error) => Err(error.clone_ref(py)),
-            });
-            let first = !inner.looked && matches!(outcome, Some(Err(_)));
-            inner.looked |= outcome.is_some();
-            (outcome, first)
-        };
-        if first {
-            self.forget_failure();
-        }
-        outcome
-    }
-
-    /// Reports the exception if nobody has asked for it.
-    fn report_if_lost(&self, py: Python<'_>) {
-        let lost = {
-            let mut inner = lock(&self.inner);
-            let was_looked = std::mem::replace(&mut inner.looked, true);
-            match &inner.outcome {
-                Some(Err(error)) if !was_looked => Some((error.clone_ref(py), std::mem::take(&mut inner.label))),
-                _ => None,
-            }
-        };
-        let origin = lock(&self.origin).as_ref().map(|(shared, _)| Arc::clone(shared));
-        if let (Some((error, label)), Some(shared)) = (lost, origin) {
-            self.forget_failure();
-            shared.report_lost(py, &label, error.into_bound(py));
+        let outcome = lock(&self.inner).outcome.as_ref().map(|outcome| match outcome {
+            Ok(result) => Ok(result.clone_ref(py)),
+            Err(failure) => Err(failure.clone_ref(py)),
+        });
+        match outcome? {
+            Ok(result) => Some(Ok(result)),
+            Err(failure) => failure.get().look(py).map(Err),
         }
     }
 
@@ -412,7 +348,7 @@ impl FutureBase {
         };
         let ended = match &lock(&this.get().inner).outcome {
             Some(Ok(result)) => format!(" returned {}", result.bind(this.py()).get_type().name()?),
-            Some(Err(error)) => format!(" raised {}", error.bind(this.py()).get_type().name()?),
+            Some(Err(failure)) => format!(" raised {}", failure.get().name(this.py())?),
             None => String::new(),
         };
         Ok(format!("<{} at {:#x} state={state}{ended}>", this.get_type().name()?, this.as_ptr() as usize))
@@ -453,7 +389,7 @@ impl FutureBase {
         if let Ok(inner) = self.inner.try_lock() {
             match &inner.outcome {
                 Some(Ok(result)) => visit.call(result)?,
-                Some(Err(error)) => visit.call(error)?,
+                Some(Err(failure)) => visit.call(failure)?,
                 None => {}
             }
             inner.callbacks.iter().try_for_each(|callback| visit.call(callback))?;
@@ -476,8 +412,6 @@ impl FutureBase {
     }
 
     fn __clear__(&self) {
-        // The garbage collector breaks a cycle that nobody can reach: nobody will ask any more.
-        Python::attach(|py| self.report_if_lost(py));
         let inner = std::mem::take(&mut *lock(&self.inner));
         drop(inner);
         let call = lock(&self.origin).as_ref().map(|(_, call)| Arc::clone(call));
@@ -498,20 +432,5 @@ impl FutureBase {
         };
         self.progress.watch();
         Ok((condition.into_bound(py), waiters.into_bound(py)))
-    }
-}
-
-impl Drop for FutureBase {
-    fn drop(&mut self) {
-        let failed = lock(&self.inner).outcome.as_ref().is_some_and(Result::is_err);
-        if failed {
-            Python::attach(|py| {
-                let pending = PyErr::take(py);
-                self.report_if_lost(py);
-                if let Some(pending) = pending {
-                    pending.restore(py);
-                }
-            });
-        }
     }
 }

@@ -6,6 +6,7 @@ mod cache;
 mod command;
 mod dict;
 mod errors;
+mod failure;
 mod flights;
 mod fork;
 mod future;
@@ -47,6 +48,7 @@ const PARTS: &[Part] = &[
     raw::counter::add,
     raw::reference::add,
     raw::local::add,
+    failure::add,
     future::add,
     pool::add,
     waiting::add,

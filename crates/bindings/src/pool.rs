@@ -1,7 +1,7 @@
 //! `PoolBase`: hands Python calls to `primitives::pool::Crew` and runs them in threads of Python's own making.
 //! python/raceproof/pool.py makes `Pool` of it: threads, asyncio, the report at the end.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
@@ -33,7 +33,7 @@ static EXITING: AtomicBool = AtomicBool::new(false);
 /// its threads.
 #[pyfunction]
 fn close_pools() {
-    EXITING.store(true, Relaxed);
+    EXITING.store(true, SeqCst);
     let pools = POOLS.get().map(|pools| std::mem::take(&mut *lock(pools)));
     for pool in pools.into_iter().flatten() {
         if let Some(pool) = pool.upgrade() {
@@ -88,24 +88,10 @@ impl Shared {
     /// Starts the thread of a worker that the crew wants. Fails only if that leaves `call` without anybody to run it.
     fn start(self: &Arc<Self>, py: Python<'_>, worker: usize, call: &Arc<Call>) -> PyResult<()> {
         static START: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let thread = (|| {
-            let start = START.import(py, "raceproof.pool", "_start")?;
-            let work = Worker { shared: Arc::clone(self), number: worker, retired: AtomicBool::new(false) };
-            let started = start.call1((work, format!("{}-{worker}", self.name)))?;
-            Ok(started.unbind())
-        })();
-        match thread {
-            Ok(thread) => {
-                let old = {
-                    let mut threads = lock(&self.threads);
-                    let same = threads.iter().position(|(number, _)| *number == worker);
-                    let old = same.map(|idx| threads.swap_remove(idx));
-                    threads.push((worker, thread));
-                    old
-                };
-                drop(old);
-                Ok(())
-            }
+        let work = Worker { shared: Arc::clone(self), number: worker, retired: AtomicBool::new(false) };
+        let start = START.import(py, "raceproof.pool", "_start");
+        match start.and_then(|start| start.call1((work, format!("{}-{worker}", self.name)))) {
+            Ok(_) => Ok(()),
             Err(error) => {
                 let stranded = py.detach(|| self.crew.retire(worker));
                 let failed = stranded.iter().any(|other| Arc::ptr_eq(other, call));
@@ -126,6 +112,18 @@ struct Worker {
 
 #[pymethods]
 impl Worker {
+    /// The thread that is this worker begins.
+    fn begin(&self, thread: Py<PyAny>) {
+        let old = {
+            let mut threads = lock(&self.shared.threads);
+            let same = threads.iter().position(|(number, _)| *number == self.number);
+            let old = same.map(|idx| threads.swap_remove(idx));
+            threads.push((self.number, thread));
+            old
+        };
+        drop(old);
+    }
+
     /// Waits for a call and runs it. Returns False when the pool is shut down and nothing waits.
     fn run_next(&self, py: Python<'_>) -> bool {
         let crew = &self.shared.crew;
@@ -181,6 +179,11 @@ impl PoolBase {
                 pools.retain(|pool| pool.strong_count() > 0);
             }
             pools.push(Arc::downgrade(&shared));
+            drop(pools);
+            // `close_pools` says so first and then looks at the list: one of the two sees the other.
+            if EXITING.load(SeqCst) {
+                shared.crew.close(false);
+            }
             shared
         };
         self.generations.get_or_make(make)
@@ -344,7 +347,7 @@ impl PoolBase {
         Ok(ended.is_some())
     }
 
-    /// The threads that were started and have not been replaced.
+    /// The threads that have begun and have not been replaced.
     fn _started(&self, py: Python<'_>) -> Vec<Py<PyAny>> {
         lock(&self.shared().threads).iter().map(|(_, thread)| thread.clone_ref(py)).collect()
     }
