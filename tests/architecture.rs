@@ -367,7 +367,9 @@ fn functions(lines: &[&str]) -> Vec<(String, usize, usize)> {
         };
         let name: String = signature.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         let close = format!("{}}}", &line[..line.len() - code.len()]);
-        let ends = |line: &&&str| **line == close.as_str() || (line.ends_with(';') && line.starts_with(code));
+        // A body on one line, a declaration without one, or the end of a slot: `} else null_mut()`.
+        let is_one_line = line.ends_with(['}', ';']);
+        let ends = |other: &&&str| is_one_line || **other == close || other.starts_with(&format!("{close} else"));
         if let Some(n) = lines[begin..].iter().position(|line| ends(&line)) {
             found.push((name, begin + 1, n + 1));
         }

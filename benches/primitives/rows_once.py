@@ -136,7 +136,9 @@ def async_rivals(at_most, bare_at_most):
 
 
 ROWS = [
-    Row("19", "a function that has run once", 2, OPS, (nothing, call(from_once)), function_rivals(), scale_at_least=1.9),
+    Row(
+        "19", "a function that has run once", 2, OPS, (nothing, call(from_once)), function_rivals(), scale_at_least=1.9
+    ),
     Row("19", "Cls.instance() hit", 2, OPS, (nothing, ours_sync), class_rivals(), scale_at_least=1.9),
     Row("20", "await Cls.get_instance() hit", 1, OPS, (nothing, drive(ours_async)), async_rivals(0.37, 0.70)),
     Row("20", "await Cls.get_instance() hit", 2, OPS, (nothing, drive(ours_async)), async_rivals(0.24, None)),

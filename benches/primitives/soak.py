@@ -184,7 +184,9 @@ def main():
         gc.collect()
         print(f"round {turn + 1} of {rounds}: {rss_mib():.0f} MiB resident", flush=True)
     for task in all_tasks:
-        print(f"{task.name:24} {', '.join(function.__name__ for function in task.functions):50} {task.n_calls:12,} calls")
+        print(
+            f"{task.name:24} {', '.join(function.__name__ for function in task.functions):50} {task.n_calls:12,} calls"
+        )
     for what, n in WRONG.items():
         print(f"WRONG {n} times: {what}")
     print("nothing went wrong" if not WRONG else f"{sum(WRONG.values())} things went wrong")

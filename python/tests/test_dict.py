@@ -556,7 +556,7 @@ def test_cycles_are_collected_and_weak_references_work():
     """A cycle through a container is collected. Weak references to a container work."""
     d = ThreadSafeDict()
     d["self"] = d
-    d.get_or_create("made", lambda: [d])
+    d.get_or_create("made", lambda: [d])  # noqa: F821
     seen = weakref.ref(d)
     assert seen() is d
     del d

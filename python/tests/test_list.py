@@ -421,7 +421,7 @@ def test_memory_is_flat():
         alive.add(item)
         l.append_if(item, lambda _: True)
         l.extend([item, item])
-        l.update_at(0, lambda _: item)
+        l.update_at(0, lambda _: item)  # noqa: F821
         l.swap(0, 1)
         l.sort(key=id)
         l.remove(item)

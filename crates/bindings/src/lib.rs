@@ -17,7 +17,7 @@ mod monitor;
 mod observer;
 mod once;
 mod pool;
-#[allow(unsafe_code, dead_code)]
+#[allow(unsafe_code)]
 mod raw;
 mod rwlock;
 mod set;

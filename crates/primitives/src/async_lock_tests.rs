@@ -1,3 +1,5 @@
+//! What an `AsyncLock` promises, tried with real threads.
+
 use std::sync::atomic::AtomicUsize as Count;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::mpsc;

@@ -1,3 +1,5 @@
+//! What `Lock` and `RLock` promises, tried with real threads.
+
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! What `RwLock` promises, tried with real threads.
+
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize};
 use std::time::Duration;

@@ -220,7 +220,7 @@ unsafe fn claim<'a>(this: *mut PyObject, number: ThreadNumber) -> PyResult<&'a E
 /// Does a subclass have an `__init__` of its own?
 unsafe fn has_init(class: *mut PyTypeObject) -> bool {
     // SAFETY: both types are ready.
-    let (own, base) = unsafe { ((*class).tp_init, (*&raw mut ffi::PyBaseObject_Type).tp_init) };
+    let (own, base) = unsafe { ((*class).tp_init, ffi::PyBaseObject_Type.tp_init) };
     own.map(|init| init as usize) != base.map(|init| init as usize)
 }
 

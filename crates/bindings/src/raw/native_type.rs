@@ -15,7 +15,6 @@ use super::refcount;
 /// Declares functions of the C interface whose panics become `RuntimeError` and the value after `else`:
 /// `slot! { fn length(this: *mut PyObject) -> Py_ssize_t { ... } else -1 }`. The body is unsafe code: CPython promises
 /// that the arguments are alive and that the thread is attached.
-#[allow(unused_macros)]
 macro_rules! slot {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident$(<$kind_of:ident: $bound:path>)?($($arg:ident: $kind:ty),* $(,)?) -> $result:ty $body:block else $failed:expr)+) => {$(
         $(#[$meta])*
@@ -25,7 +24,6 @@ macro_rules! slot {
         }
     )+};
 }
-#[allow(unused_imports)]
 pub(crate) use slot;
 
 /// Runs the body of a slot. A panic in it is a defect of ours: it becomes an exception, and the process goes on.

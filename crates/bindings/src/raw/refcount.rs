@@ -125,31 +125,6 @@ pub unsafe fn immortalize(object: *mut PyObject) {
     let _ = object;
 }
 
-/// Takes a type that this module made, and that nobody else has seen yet, out of reference counting for good.
-pub fn pin_type(class: &pyo3::Bound<'_, pyo3::types::PyType>) {
-    // SAFETY: the module is being made, by this thread; types of a module live as long as the process.
-    unsafe { immortalize(class.as_ptr().cast()) };
-}
-
-/// Gives an object up that this thread made and is about to hand to others, if `before`, which it replaces, was not made
-/// by this thread either: from now on whoever drops the last reference frees it. Otherwise that thread would have to
-/// hand it back to this one, which costs more than the object.
-///
-/// # Safety
-/// The caller owns a reference to each, and is attached.
-#[inline(always)]
-pub unsafe fn disown_like(before: *mut PyObject, object: *mut PyObject) {
-    #[cfg(Py_GIL_DISABLED)]
-    // SAFETY: the caller's promise.
-    unsafe {
-        if !free_threaded::is_owned(before) && free_threaded::is_owned(object) {
-            free_threaded::disown(object);
-        }
-    };
-    #[cfg(not(Py_GIL_DISABLED))]
-    let _ = (before, object);
-}
-
 /// Switches reference counting off for an object if no other thread can be counting it now; says whether it is off.
 ///
 /// # Safety

@@ -154,6 +154,7 @@ pub unsafe fn truth(value: bool) -> *mut PyObject {
 /// `None`.
 #[inline(always)]
 pub unsafe fn none() -> *mut PyObject {
+    // SAFETY: see the module.
     new_ref(unsafe { ffi::Py_None() })
 }
 

@@ -49,7 +49,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
                 .within(analysis.symbol(made.func))
                 .also(each.at, "this decides how many there are")
                 .confidence(each.confidence)
-                .with_fix(fix::pooled(analysis, &made)),
+                .with_fix(fix::pooled(analysis, made)),
         );
     }
 }

@@ -191,7 +191,7 @@ impl Walk {
 
     /// The next entry with the tag. An index always has an empty slot, so a walk ends.
     #[inline(always)]
-    pub fn next(&mut self) -> Place {
+    pub fn next_tagged(&mut self) -> Place {
         loop {
             let seen = self.step(Acquire);
             if seen == EMPTY {
@@ -212,7 +212,7 @@ mod tests {
 
     fn numbers(index: Index, tag: u32) -> Vec<u32> {
         let mut walk = index.walk(tag);
-        std::iter::from_fn(|| match walk.next() {
+        std::iter::from_fn(|| match walk.next_tagged() {
             Place::Empty => None,
             Place::Entry(number) => Some(number),
         })

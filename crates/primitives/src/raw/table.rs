@@ -426,7 +426,7 @@ impl<K, C: Cell, E: Epochs> Table<K, C, E> {
         let Some(index) = (unsafe { shard.index() }) else { return Search::Absent };
         let mut places = index.walk(hash.tag());
         loop {
-            match places.next() {
+            match places.next_tagged() {
                 Place::Empty => return Search::Absent,
                 Place::Entry(number) => {
                     let entry = shard.entry(number);
@@ -584,7 +584,7 @@ impl<K, C: Cell, E: Epochs> Table<K, C, E> {
                 book.retired.push_back((E::mark(&window), Retired::Index(index)));
                 book.n_used = 0;
                 shard.n_live.store(0, Relaxed);
-                });
+            });
             std::mem::drop(held);
             drop(taken);
         }

@@ -106,7 +106,11 @@ mod lock {
                 }
                 // SAFETY: the thread is attached, and holds no lock of ours.
                 let state = unsafe { PyEval_SaveThread() };
-                if n_tries < N_SPINS + N_YIELDS { thread::yield_now() } else { thread::sleep(PAUSE) }
+                if n_tries < N_SPINS + N_YIELDS {
+                    thread::yield_now()
+                } else {
+                    thread::sleep(PAUSE)
+                }
                 // SAFETY: it was detached a moment ago.
                 unsafe { PyEval_RestoreThread(state) };
             }

@@ -285,9 +285,8 @@ pub unsafe fn count(map: &Map<Tally>, key: *mut PyObject, n: i64) -> Result<i64,
             Located::Again => continue,
         }
         // SAFETY: the caller's promise.
-        match map.insert(&window, hash, &others, unsafe { Key::new(key) }, n) {
-            Ok(()) => return Ok(n),
-            Err(_) => {}
+        if map.insert(&window, hash, &others, unsafe { Key::new(key) }, n).is_ok() {
+            return Ok(n);
         }
     }
 }
