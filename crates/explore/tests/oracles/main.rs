@@ -1,0 +1,7 @@
+//! The oracles that gate the explorer: programs whose outcomes, traces and counts are known by other means.
+
+mod brute;
+mod counts;
+mod generate;
+mod model;
+mod programs;
