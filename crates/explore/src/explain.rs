@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 
 use crate::happens_before::{Edges, HappensBefore};
 use crate::judge::Failure;
-use crate::operation::{Effect, Operation, Place, ThreadId, dependent, may_be_co_enabled};
-use crate::trace::{End, Pick, Step, Trace};
+use crate::operation::{Effect, Event, Operation, Place, ThreadId, dependent, may_be_co_enabled};
+use crate::trace::{End, Pick, Trace};
 use facts::Action;
 
 /// How threads get into each other's way.
@@ -67,39 +67,59 @@ pub struct Explanation {
     pub cycle: Vec<ThreadId>,
 }
 
-/// The pairs that could have happened the other way round, each with an order of threads in which they do.
+/// The pairs that could have happened the other way round, each with an order of threads in which they do. What a
+/// blocked thread waits for stands behind the last step: the first of `trace.blocked` has the number after it.
 #[must_use]
 pub fn reversals(trace: &Trace) -> Vec<((usize, usize), Vec<Pick>)> {
     let order = HappensBefore::of(trace, Edges::All);
-    let pick = |step: &Step| Pick {
-        thread: step.event.thread,
-        branch: if let Effect::Branch(branch) = step.event.effect { branch } else { 0 },
+    let n = trace.steps.len();
+    let pending = trace.blocked.iter().map(|blocked| Event::pending(blocked.thread, blocked.operation));
+    let events: Vec<Event> = trace.steps.iter().map(|step| step.event).chain(pending).collect();
+    let is_before = |a: usize, b: usize| match b < n {
+        true => order.is_before(a, b),
+        false => order.last_of(events[b].thread.idx()).is_some_and(|last| a == last || order.is_before(a, last)),
     };
     let mut found = Vec::new();
-    for later in 0..trace.steps.len() {
-        for earlier in (0..later).rev() {
-            let (a, b) = (&trace.steps[earlier].event, &trace.steps[later].event);
-            let is_between = |mid: usize| order.is_before(earlier, mid) && order.is_before(mid, later);
+    for (later, b) in events.iter().enumerate() {
+        for (earlier, a) in events[..later.min(n)].iter().enumerate().rev() {
+            let is_between = |mid: usize| is_before(earlier, mid) && is_before(mid, later);
             // Sections of one lock: the release between them is no reason why they could not be swapped.
             let is_section = a.operation.takes().is_some() && b.operation.takes().is_some();
             let is_pair = a.thread != b.thread
                 && dependent(a, b)
                 && may_be_co_enabled(a, b)
-                && (is_section || !(earlier + 1..later).any(is_between));
-            if !is_pair {
-                continue;
+                && (is_section || !(earlier + 1..later.min(n)).any(is_between));
+            if is_pair {
+                found.push(((earlier, later), reversed(&events[..n], earlier, later, b, is_before)));
             }
-            let kept = |idx: &usize| *idx < earlier || !order.is_before(earlier, *idx);
-            let mut picks: Vec<Pick> =
-                (0..later).filter(|idx| *idx != earlier).filter(kept).map(|idx| pick(&trace.steps[idx])).collect();
-            picks.push(pick(&trace.steps[later]));
-            let put_off = (earlier..later).filter(|idx| *idx == earlier || !kept(idx));
-            picks.extend(put_off.map(|idx| pick(&trace.steps[idx])));
-            picks.extend(trace.steps[later + 1..].iter().map(pick));
-            found.push(((earlier, later), picks));
         }
     }
     found
+}
+
+/// The order of threads with the step at `earlier`, and all that rests on it, put off until after the later event.
+fn reversed(
+    steps: &[Event],
+    earlier: usize,
+    later: usize,
+    event: &Event,
+    is_before: impl Fn(usize, usize) -> bool,
+) -> Vec<Pick> {
+    let pick = |event: &Event| Pick {
+        thread: event.thread,
+        branch: if let Effect::Branch(branch) = event.effect { branch } else { 0 },
+    };
+    let until = later.min(steps.len());
+    let (mut picks, mut put_off) = (Vec::new(), Vec::new());
+    for (idx, step) in steps[..until].iter().enumerate() {
+        let rests = idx == earlier || (idx > earlier && is_before(earlier, idx));
+        let list = if rests { &mut put_off } else { &mut picks };
+        list.push(pick(step));
+    }
+    picks.push(pick(event));
+    picks.extend(put_off);
+    picks.extend(steps.get(until + 1..).unwrap_or_default().iter().map(pick));
+    picks
 }
 
 /// Names the pattern of a run that fails.
@@ -112,7 +132,8 @@ pub fn pattern(trace: &Trace, failure: &Failure, decisive: &[(usize, usize)]) ->
         _ => {}
     }
     let accesses = by_place(trace);
-    let is_decisive = |idx: usize| decisive.iter().any(|(a, b)| *a == idx || *b == idx);
+    // Where no pair decides alone, all of them may.
+    let is_decisive = |idx: usize| decisive.is_empty() || decisive.iter().any(|(a, b)| *a == idx || *b == idx);
     let mut found = Pattern::Other;
     for steps in accesses.values() {
         if let Some(update) = lost_update(steps, &is_decisive) {

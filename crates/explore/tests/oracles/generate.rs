@@ -19,7 +19,7 @@ impl Dice {
     }
 
     fn place(&mut self) -> u32 {
-        self.below(3) as u32
+        self.below(2) as u32
     }
 
     fn register(&mut self) -> usize {
@@ -149,10 +149,10 @@ impl Writer<'_> {
 pub fn program(seed: u64, flavour: Flavour) -> Program {
     let dice = &mut Dice(seed);
     let n_threads = 2 + dice.below(2) as usize;
-    let size = if n_threads == 2 { 5 } else { 3 };
+    let size = if n_threads == 2 { 7 } else { 4 };
     let mut threads = Vec::new();
     for thread in 0..n_threads {
-        let n = 1 + dice.below(size) as usize;
+        let n = 2 + dice.below(size) as usize;
         let mut writer = Writer { dice, flavour, code: Vec::new(), n_left: n };
         while writer.n_left > 0 {
             writer.statement(&[]);

@@ -2,6 +2,7 @@
 
 mod brute;
 mod counts;
+mod failures;
 mod generate;
 mod model;
 mod programs;
