@@ -273,12 +273,9 @@ impl Engine {
         self.state.clock_ns()
     }
 
-    /// Closes the trace.
+    /// Closes the trace: says who cannot go on, whatever ended the run.
     pub fn finish(&mut self, end: End) {
         self.trace.end = end;
-        if !matches!(end, End::Deadlock | End::Livelock) {
-            return;
-        }
         for (idx, slot) in self.slots.iter().enumerate() {
             let Pending::Ready(operation) = slot.pending else { continue };
             let thread = ThreadId(idx as u32);

@@ -33,6 +33,7 @@ pub mod engine;
 pub mod explain;
 pub mod happens_before;
 pub mod judge;
+pub mod linear;
 pub mod operation;
 pub mod outcome;
 pub mod schedule;

@@ -434,12 +434,14 @@ fn starts(a: &Event, b: &Event) -> bool {
     }
 }
 
-/// Is there a state in which both could be done next? Asked of dependent events of two threads.
+/// Is there a state in which both could be done next, and the first comes to the same? Asked of dependent events of
+/// two threads.
 ///
 /// A wait without limit for a lock is never enabled together with the release that lets it in: the two cannot be
-/// swapped, and what can be swapped are the two critical sections, from acquire to acquire.
+/// swapped, and what can be swapped are the two critical sections, from acquire to acquire. Neither is it enabled
+/// where a try has failed.
 #[must_use]
-pub fn may_be_co_enabled(a: &Event, b: &Event) -> bool {
+pub fn may_be_co_enabled(earlier: &Event, later: &Event) -> bool {
     let ordered = |a: &Event, b: &Event| match (a.operation, b.operation) {
         (Operation::Spawn { child }, _) => child == b.thread,
         (Operation::Exit, Operation::Join { child, timeout_ns: None }) => child == a.thread,
@@ -452,7 +454,41 @@ pub fn may_be_co_enabled(a: &Event, b: &Event) -> bool {
         }
         _ => false,
     };
-    !ordered(a, b) && !ordered(b, a)
+    !ordered(earlier, later) && !ordered(later, earlier) && !finds_taken(earlier, later)
+}
+
+/// Did the first find a lock taken for which the second would have to wait?
+fn finds_taken(earlier: &Event, later: &Event) -> bool {
+    if !has_missed(earlier) {
+        return false;
+    }
+    let waits = match later.operation {
+        Operation::Acquire { timeout_ns: None, .. } | Operation::Wake { is_timed: false, .. } => {
+            later.operation.takes()
+        }
+        _ => None,
+    };
+    let (Some((lock, mode)), Some((other, missed))) = (waits, earlier.operation.takes()) else {
+        return false;
+    };
+    // Where readers made a writer's try fail, a reader may still come in.
+    lock == other && (mode == LockMode::Exclusive || missed == LockMode::Shared)
+}
+
+/// Did the event find a lock taken?
+fn has_missed(event: &Event) -> bool {
+    match event.operation {
+        Operation::TryAcquire { .. } => event.effect == Effect::Failed,
+        Operation::Acquire { .. } => event.effect == Effect::TimedOut,
+        _ => false,
+    }
+}
+
+/// Is the order of the two that of a lock and no more: what comes after the first could come before all of the
+/// critical section that it belongs to? Asked where the two are never enabled together.
+#[must_use]
+pub(crate) fn only_lets_in(earlier: &Event, later: &Event) -> bool {
+    later.operation.takes().is_some() && (earlier.operation.gives_back().is_some() || has_missed(earlier))
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@
 //! Two points go beyond the paper. What can be reversed between two critical sections are their acquires, although a
 //! release lies between: a release does not order what comes after it, and a thread that is blocked for ever counts
 //! as if it took its lock at the end. And whether the reversed sequence can run is asked of the state machine; where
-//! it cannot, all enabled threads are tried (Flanagan and Godefroid, POPL 2005): more runs, none missed.
+//! it cannot, all enabled threads are tried (Flanagan and Godefroid, POPL 2005), and below that point source sets take
+//! the place of wakeup trees: more runs, none missed.
 
-use super::wakeup::{Tree, is_weak_initial};
+use super::wakeup::{Cover, Tree};
 use super::{Coverage, Point, Progress, Strategy};
 use crate::happens_before::{Edges, HappensBefore};
-use crate::operation::{Effect, Event, Operation, dependent, may_be_co_enabled};
+use crate::operation::{Effect, Event, Operation, dependent, may_be_co_enabled, only_lets_in};
 use crate::state::State;
 use crate::trace::{End, Pick, Trace, lead};
 
@@ -26,6 +27,8 @@ struct Node {
     tree: Tree,
     /// What could be done here.
     enabled: Vec<Event>,
+    /// Which sequences count as made by those that have been made.
+    cover: Cover,
 }
 
 /// See the module.
@@ -56,6 +59,7 @@ impl Dpor {
             sleep,
             tree: std::mem::take(&mut self.below),
             enabled,
+            cover: self.path.last().map_or(Cover::Weak, |node| node.cover),
         };
         if let Some(below) = node.advance() {
             self.below = below;
@@ -101,7 +105,7 @@ impl Dpor {
                 self.reverse(trace, idx, later);
             }
             // A release lets the other in but orders nothing: the critical section as a whole could come later.
-            if is_race || earlier.operation.gives_back().is_none() {
+            if is_race || !only_lets_in(&earlier, later) {
                 for (mine, theirs) in known.iter_mut().zip(self.order.clock(idx)) {
                     *mine = (*mine).max(*theirs);
                 }
@@ -117,14 +121,14 @@ impl Dpor {
         let free = behind.filter(|idx| !self.order.is_before(earlier, *idx)).map(|idx| trace.steps[idx].event);
         let mut sequence: Vec<Event> = free.collect();
         sequence.push(Event { effect: Effect::Unknown, ..*later });
-        if node.sleep.iter().any(|asleep| is_weak_initial(asleep, &sequence)) {
+        if node.sleep.iter().any(|asleep| node.cover.holds(asleep, &sequence)) {
             return;
         }
         let can_run =
             matches!(later.operation, Operation::Access { .. }) || can_run(&mut self.state, trace, earlier, &sequence);
         let node = &mut self.path[earlier];
         if can_run {
-            node.tree.insert(sequence);
+            node.tree.insert(sequence, node.cover);
         } else {
             node.wake_all();
         }
@@ -178,10 +182,12 @@ impl Node {
     }
 
     fn wake_all(&mut self) {
+        // From here on the tree holds branches that cover each other: see `Cover`.
+        self.cover = Cover::Strict;
         for event in &self.enabled {
             let is_asleep = self.sleep.iter().any(|asleep| asleep.thread == event.thread);
             if event.thread != self.pick.thread && !is_asleep && !self.tree.has(event) {
-                self.tree.insert(vec![*event]);
+                self.tree.add(*event);
             }
         }
     }
@@ -203,9 +209,8 @@ impl Strategy for Dpor {
             node.event = step.event;
         }
         self.has_been_cut |= matches!(trace.end, End::StepLimit | End::Abandoned);
-        if trace.end != End::Redundant {
-            self.reverse_races(trace);
-        }
+        // Also in a run that was broken off: threads that are blocked in it may show what no other run does.
+        self.reverse_races(trace);
         self.path.truncate(trace.steps.len());
         while let Some(node) = self.path.last_mut() {
             if let Some(below) = node.next_way() {

@@ -13,14 +13,26 @@ pub(super) struct Branch {
     pub below: Tree,
 }
 
-/// Could `event` come first in a run that begins with something equal to `sequence`?
-pub(super) fn is_weak_initial(event: &Event, sequence: &[Event]) -> bool {
-    match sequence.iter().position(|other| other.thread == event.thread) {
-        Some(at) => {
-            let is_same = way(event) == way(&sequence[at]);
-            is_same && !sequence[..at].iter().any(|earlier| dependent(earlier, &sequence[at]))
+/// Which sequences count as covered by an event that is, or will be, walked through at the same point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cover {
+    /// Those that can begin with it, be it that they do not have it (weak initials). Right while no two branches of
+    /// a tree cover each other.
+    Weak,
+    /// Those that have it and can begin with it (initials): what source sets ask for.
+    Strict,
+}
+
+impl Cover {
+    /// Is a run that begins with something equal to `sequence` covered by `event`?
+    pub(super) fn holds(self, event: &Event, sequence: &[Event]) -> bool {
+        match sequence.iter().position(|other| other.thread == event.thread) {
+            Some(at) => {
+                let is_same = way(event) == way(&sequence[at]);
+                is_same && !sequence[..at].iter().any(|earlier| dependent(earlier, &sequence[at]))
+            }
+            None => self == Cover::Weak && !sequence.iter().any(|other| dependent(event, other)),
         }
-        None => !sequence.iter().any(|other| dependent(event, other)),
     }
 }
 
@@ -37,6 +49,11 @@ impl Tree {
         self.0.iter().any(|branch| branch.event.thread == event.thread)
     }
 
+    /// Adds a branch of one event, whatever else covers it.
+    pub(super) fn add(&mut self, event: Event) {
+        self.0.push(Branch { event, below: Tree::default() });
+    }
+
     /// Takes the first branch out.
     pub(super) fn take_first(&mut self) -> Option<Branch> {
         (!self.0.is_empty()).then(|| self.0.remove(0))
@@ -50,10 +67,10 @@ impl Tree {
     }
 
     /// Adds a sequence, unless a run that is still to be made covers it.
-    pub(super) fn insert(&mut self, mut sequence: Vec<Event>) {
+    pub(super) fn insert(&mut self, mut sequence: Vec<Event>, cover: Cover) {
         let mut tree = self;
         while !sequence.is_empty() {
-            let Some(at) = tree.0.iter().position(|branch| is_weak_initial(&branch.event, &sequence)) else {
+            let Some(at) = tree.0.iter().position(|branch| cover.holds(&branch.event, &sequence)) else {
                 tree.append(sequence);
                 return;
             };
