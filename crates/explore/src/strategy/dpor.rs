@@ -101,11 +101,10 @@ impl Dpor {
                 continue;
             }
             let is_race = may_be_co_enabled(&earlier, later);
-            if is_race {
-                self.reverse(trace, idx, later);
-            }
-            // A release lets the other in but orders nothing: the critical section as a whole could come later.
-            if is_race || !only_lets_in(&earlier, later) {
+            let is_turned = is_race && self.reverse(trace, idx, later);
+            // A release lets the other in but orders nothing: the critical section as a whole could come later. And
+            // where the two cannot be turned round, what came before the first may still come after the second.
+            if is_turned || !(is_race || only_lets_in(&earlier, later)) {
                 for (mine, theirs) in known.iter_mut().zip(self.order.clock(idx)) {
                     *mine = (*mine).max(*theirs);
                 }
@@ -113,25 +112,23 @@ impl Dpor {
         }
     }
 
-    fn reverse(&mut self, trace: &Trace, earlier: usize, later: &Event) {
-        let Some(node) = self.path.get(earlier) else {
-            return;
-        };
+    /// Says whether the later event can come before the earlier one at all.
+    fn reverse(&mut self, trace: &Trace, earlier: usize, later: &Event) -> bool {
+        let node = &self.path[earlier];
         let behind = earlier + 1..trace.steps.len();
         let free = behind.filter(|idx| !self.order.is_before(earlier, *idx)).map(|idx| trace.steps[idx].event);
         let mut sequence: Vec<Event> = free.collect();
         sequence.push(Event { effect: Effect::Unknown, ..*later });
-        if node.sleep.iter().any(|asleep| node.cover.holds(asleep, &sequence)) {
-            return;
-        }
         let can_run =
             matches!(later.operation, Operation::Access { .. }) || can_run(&mut self.state, trace, earlier, &sequence);
+        let is_covered = node.sleep.iter().any(|asleep| node.cover.holds(asleep, &sequence));
         let node = &mut self.path[earlier];
-        if can_run {
-            node.tree.insert(sequence, node.cover);
-        } else {
-            node.wake_all();
+        match (can_run, is_covered) {
+            (_, true) => {}
+            (true, false) => node.tree.insert(sequence, node.cover),
+            (false, false) => node.wake_all(),
         }
+        can_run
     }
 }
 
