@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use crate::happens_before::{Edges, HappensBefore};
 use crate::judge::Failure;
 use crate::operation::{Effect, Event, Operation, Place, ThreadId, dependent, may_be_co_enabled};
-use crate::trace::{End, Pick, Trace};
-use facts::Action;
+use crate::trace::{End, Pick, Step, Trace};
+use facts::{Action, Evidence, ObservedStep, Span};
 
 /// How threads get into each other's way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -65,6 +65,43 @@ pub struct Explanation {
     pub decisive: Vec<(usize, usize)>,
     /// The wait cycle of a deadlock.
     pub cycle: Vec<ThreadId>,
+}
+
+impl Explanation {
+    /// As the evidence of a finding. `describe` says where a step stands in the source and what it does, with the
+    /// value, such as "reads `self.n` = 0"; steps that it has no words for are left out.
+    pub fn evidence(
+        &self,
+        threads: Vec<String>,
+        ending: String,
+        schedule: String,
+        describe: impl Fn(usize, &Step) -> Option<(Span, String)>,
+    ) -> Evidence {
+        let decides = |idx: usize| self.decisive.first().is_some_and(|(a, b)| *a == idx || *b == idx);
+        let told: Vec<Option<(Span, String)>> =
+            self.trace.steps.iter().enumerate().map(|(idx, step)| describe(idx, step)).collect();
+        let words = |idx: usize| {
+            let thread = self.trace.steps.get(idx)?.event.thread;
+            let (_, text) = told.get(idx)?.as_ref()?;
+            Some(format!("{thread} {text}"))
+        };
+        let remedy = self.decisive.first().and_then(|(a, b)| {
+            let (first, second) = (words(*a)?, words(*b)?);
+            Some(format!("if \"{second}\" came before \"{first}\""))
+        });
+        let steps = self.trace.steps.iter().zip(&told).enumerate().filter_map(|(idx, (step, told))| {
+            let (span, text) = told.clone()?;
+            Some(ObservedStep { thread: step.event.thread.idx(), span, text, decides: decides(idx) })
+        });
+        Evidence::Observed {
+            pattern: self.pattern.as_str().to_owned(),
+            threads,
+            steps: steps.collect(),
+            ending,
+            remedy: remedy.unwrap_or_default(),
+            schedule,
+        }
+    }
 }
 
 /// The pairs that could have happened the other way round, each with an order of threads in which they do. What a

@@ -369,7 +369,7 @@ impl Explorer {
         }
         let trace = self.engine.trace().clone();
         let mut left = explain::reversals(&trace);
-        // The pairs that come last are tried last, so that they are told first: they are nearest to the failure.
+        // They are taken from the end: the pairs that come first in the run are tried and told first.
         left.reverse();
         let failed = self.failed.as_mut().expect("a failure");
         failed.failure = failure.expect("alike");

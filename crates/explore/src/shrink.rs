@@ -22,7 +22,7 @@ pub struct Shrink {
     n_trials: u32,
 }
 
-/// Fewer threads that take part in switches first, then fewer switches, then fewer steps.
+/// Fewer preemptions first, then fewer switches, then a shorter schedule, then fewer steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Cost {
     n_preemptions: usize,
