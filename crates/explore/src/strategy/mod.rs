@@ -202,7 +202,7 @@ impl Dice {
     /// A number below `n`, which is not 0.
     pub(crate) fn below(&mut self, n: u64) -> u64 {
         // The bias of a multiplication by a 64-bit number is far below what a search could notice.
-        (u128::from(self.next()) * u128::from(n) >> 64) as u64
+        ((u128::from(self.next()) * u128::from(n)) >> 64) as u64
     }
 
     pub(crate) fn branch(&mut self, point: &Point<'_>, thread: ThreadId) -> Pick {
