@@ -15,8 +15,10 @@ enum Mode {
         deadline: Option<u64>,
         is_notified: bool,
     },
-    /// Notified or out of time: needs its lock.
-    Back,
+    /// Notified or out of time: needs its lock, and learns which of the two when it has it.
+    Back {
+        is_timed_out: bool,
+    },
     NotStarted,
 }
 
@@ -110,19 +112,19 @@ impl World {
                     next.queue.retain(|(_, other)| *other != thread);
                     next.clock = next.clock.max(deadline.unwrap_or(0));
                 }
-                if let I::WaitTimed { register, .. } = instruction {
-                    next.values.registers[thread][register] = i32::from(!is_notified);
-                }
-                next.modes[thread] = Mode::Back;
+                next.modes[thread] = Mode::Back { is_timed_out: !is_notified };
                 vec![next]
             }
-            Mode::Back => {
+            Mode::Back { is_timed_out } => {
                 let (I::Wait { lock, .. } | I::WaitTimed { lock, .. }) = instruction else { unreachable!() };
                 if !self.is_free(lock) {
                     return Vec::new();
                 }
                 let mut next = self.clone();
                 next.holder[lock as usize] = Some(thread);
+                if let I::WaitTimed { register, .. } = instruction {
+                    next.values.registers[thread][register] = i32::from(is_timed_out);
+                }
                 vec![next.advance(program, thread)]
             }
         }
