@@ -4,12 +4,21 @@ import collections
 import collections.abc
 import copy
 import gc
+import itertools
+import os
 import pickle
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import time
 import unittest
 import weakref
 
 import pytest
 
+import raceproof
 from raceproof import ConcurrentMap, CounterMap
 
 MAPS = [ConcurrentMap, CounterMap]

@@ -69,6 +69,19 @@ pub struct GuardVote {
     pub without: u32,
 }
 
+/// One thing that a thread did, in a run that was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObservedStep {
+    /// Which of the threads.
+    pub thread: usize,
+    /// Where.
+    pub span: Span,
+    /// What, with the value, such as "reads `self.n` = 0".
+    pub text: String,
+    /// Is it one of the pair whose order decides?
+    pub decides: bool,
+}
+
 /// Why we believe a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Evidence {
@@ -82,6 +95,21 @@ pub enum Evidence {
         vote: Option<GuardVote>,
         /// One bad order of events, a line each.
         order: Vec<String>,
+    },
+    /// Seen in a run: it happened, and can be made to happen again.
+    Observed {
+        /// How the threads got into each other's way, such as "lost update".
+        pattern: String,
+        /// The names of the threads.
+        threads: Vec<String>,
+        /// What they did, in order, in the shortest run that fails.
+        steps: Vec<ObservedStep>,
+        /// What was wrong at the end, a sentence without a full stop.
+        ending: String,
+        /// What would make it pass, a sentence without a full stop; may be empty.
+        remedy: String,
+        /// The schedule: gives the same run again.
+        schedule: String,
     },
 }
 

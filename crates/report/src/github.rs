@@ -4,7 +4,7 @@
 
 use facts::{Evidence, Files, Finding, Severity};
 
-use crate::{Page, words};
+use crate::{Page, timeline, words};
 
 pub(crate) fn render(page: &Page<'_>) -> String {
     page.findings.iter().map(|finding| command(page.files, finding)).collect()
@@ -29,16 +29,20 @@ fn command(files: &Files, finding: &Finding) -> String {
 /// The message with both sides, one a line.
 fn message(files: &Files, finding: &Finding) -> String {
     let mut lines = vec![finding.message.clone()];
-    let Evidence::Possible { paths, overlap, vote, .. } = &finding.evidence;
-    for (idx, path) in paths.iter().enumerate() {
-        let side = words::side(idx, paths.len());
-        let (at, locks) = (words::at(files, path.span), words::locks(&path.locks));
-        lines.push(format!("{side}: {} {} ({at}), {locks}", path.thread, path.action));
+    match &finding.evidence {
+        Evidence::Possible { paths, overlap, vote, .. } => {
+            for (idx, path) in paths.iter().enumerate() {
+                let side = words::side(idx, paths.len());
+                let (at, locks) = (words::at(files, path.span), words::locks(&path.locks));
+                lines.push(format!("{side}: {} {} ({at}), {locks}", path.thread, path.action));
+            }
+            if !overlap.is_empty() {
+                lines.push(format!("may overlap: {overlap}"));
+            }
+            lines.extend(vote.as_ref().map(words::vote));
+        }
+        Evidence::Observed { .. } => lines.extend(timeline::lines(files, &finding.evidence)),
     }
-    if !overlap.is_empty() {
-        lines.push(format!("may overlap: {overlap}"));
-    }
-    lines.extend(vote.as_ref().map(words::vote));
     for related in &finding.related {
         lines.push(format!("{}: {}", words::at(files, related.span), related.message));
     }

@@ -68,7 +68,27 @@ struct Card<'a> {
     overlap: String,
     vote: Option<Vote>,
     order: Vec<String>,
+    seen: Option<Seen>,
     fix: Option<Repair<'a>>,
+}
+
+/// What was seen in a run: a row for each step, a column for each thread.
+#[derive(Serialize)]
+struct Seen {
+    pattern: String,
+    threads: Vec<String>,
+    steps: Vec<SeenStep>,
+    ending: String,
+    remedy: String,
+    schedule: String,
+}
+
+#[derive(Serialize)]
+struct SeenStep {
+    thread: usize,
+    text: String,
+    at: String,
+    decides: bool,
 }
 
 /// Lines of one file.
@@ -195,7 +215,12 @@ fn view<'a>(page: &Page<'a>) -> View<'a> {
 }
 
 fn card<'a>(files: &Files, finding: &'a Finding) -> Card<'a> {
-    let Evidence::Possible { paths, overlap, vote, order } = &finding.evidence;
+    let (paths, overlap, vote, order) = match &finding.evidence {
+        Evidence::Possible { paths, overlap, vote, order } => {
+            (paths.as_slice(), overlap.as_str(), vote.as_ref(), order.as_slice())
+        }
+        Evidence::Observed { .. } => ([].as_slice(), "", None, [].as_slice()),
+    };
     let start = files.start(finding.span);
     let sides = paths.iter().enumerate();
     Card {
@@ -214,14 +239,35 @@ fn card<'a>(files: &Files, finding: &'a Finding) -> Card<'a> {
         excerpts: excerpt::of(files, finding).iter().map(block).collect(),
         sides: sides.map(|(idx, path)| side(files, idx, paths.len(), path)).collect(),
         overlap: plain(overlap),
-        vote: vote.as_ref().map(|vote| Vote {
+        vote: vote.map(|vote| Vote {
             words: plain(&words::vote(vote)),
             with: vote.with,
             all: vote.with + vote.without,
         }),
         order: order.iter().map(|event| plain(event)).collect(),
+        seen: seen(files, &finding.evidence),
         fix: finding.fix.as_ref().map(|fix| repair(files, fix)),
     }
+}
+
+fn seen(files: &Files, evidence: &Evidence) -> Option<Seen> {
+    let Evidence::Observed { pattern, threads, steps, ending, remedy, schedule } = evidence else {
+        return None;
+    };
+    let steps = steps.iter().map(|step| SeenStep {
+        thread: step.thread,
+        text: plain(&step.text),
+        at: plain(&words::at(files, step.span)),
+        decides: step.decides,
+    });
+    Some(Seen {
+        pattern: plain(pattern),
+        threads: threads.iter().map(|name| plain(name)).collect(),
+        steps: steps.collect(),
+        ending: plain(ending),
+        remedy: plain(remedy),
+        schedule: plain(schedule),
+    })
 }
 
 fn plain(text: &str) -> String {

@@ -57,7 +57,29 @@ struct Related<'a> {
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Why<'a> {
-    Possible { paths: Vec<Side<'a>>, overlap: &'a str, vote: Option<Vote<'a>>, order: &'a [String] },
+    Possible {
+        paths: Vec<Side<'a>>,
+        overlap: &'a str,
+        vote: Option<Vote<'a>>,
+        order: &'a [String],
+    },
+    Observed {
+        pattern: &'a str,
+        threads: &'a [String],
+        steps: Vec<SeenStep<'a>>,
+        ending: &'a str,
+        remedy: &'a str,
+        schedule: &'a str,
+    },
+}
+
+#[derive(Serialize)]
+struct SeenStep<'a> {
+    thread: usize,
+    text: &'a str,
+    path: &'a str,
+    line: u32,
+    decides: bool,
 }
 
 #[derive(Serialize)]
@@ -124,7 +146,19 @@ fn item<'a>(files: &'a Files, finding: &'a Finding) -> Item<'a> {
 }
 
 fn why<'a>(files: &'a Files, evidence: &'a Evidence) -> Why<'a> {
-    let Evidence::Possible { paths, overlap, vote, order } = evidence;
+    let (paths, overlap, vote, order) = match evidence {
+        Evidence::Possible { paths, overlap, vote, order } => (paths, overlap, vote, order),
+        Evidence::Observed { pattern, threads, steps, ending, remedy, schedule } => {
+            let seen = steps.iter().map(|step| SeenStep {
+                thread: step.thread,
+                text: &step.text,
+                path: &files.get(step.span.file).path,
+                line: files.start(step.span).line,
+                decides: step.decides,
+            });
+            return Why::Observed { pattern, threads, steps: seen.collect(), ending, remedy, schedule };
+        }
+    };
     let sides = paths.iter().map(|path| Side {
         thread: &path.thread,
         calls: path

@@ -11,6 +11,7 @@ mod html;
 mod json;
 mod sarif;
 pub mod text;
+mod timeline;
 mod words;
 
 #[cfg(test)]
@@ -142,6 +143,19 @@ mod tests {
             let shown = render(format, &once.page());
             assert!(shown.ends_with('\n'), "{format}");
             assert_eq!(shown, render(format, &again.page()), "{format}");
+        }
+    }
+
+    #[test]
+    fn every_format_shows_what_was_seen() {
+        let seen = sample::Sample::observed();
+        for format in Format::ALL {
+            let shown = render(format, &seen.page());
+            for part in ["writes", "1:T0@app", "the invariant does not hold"] {
+                let may_lack = format == Format::Sarif && part.starts_with("the invariant");
+                assert!(may_lack || shown.contains(part), "{format}: {part}\n{shown}");
+            }
+            assert!(format != Format::Html || !shown.contains("<b>&"), "markup of the program");
         }
     }
 

@@ -1,8 +1,8 @@
 //! A set of findings for the tests of this crate: several files, other scripts, every kind of evidence and fix.
 
 use facts::{
-    CallStep, Confidence, Edit, Evidence, FileId, Files, Finding, Fingerprint, Fix, GuardVote, Path, RuleInfo, Runtime,
-    Safety, Severity, Span,
+    CallStep, Confidence, Edit, Evidence, FileId, Files, Finding, Fingerprint, Fix, GuardVote, ObservedStep, Path,
+    RuleInfo, Runtime, Safety, Severity, Span,
 };
 
 use crate::{Page, Summary};
@@ -90,6 +90,34 @@ impl Sample {
         let mut files = Files::default();
         files.add("app/cache.py", CACHE);
         Self { files, findings: Vec::new() }
+    }
+
+    /// One finding that was seen in a run.
+    pub(crate) fn observed() -> Self {
+        let mut files = Files::default();
+        let cache = files.add("app/cache.py", CACHE);
+        let update = find(&files, cache, "self._hits += 1");
+        let step = |thread, text: &str, decides| ObservedStep { thread, span: update, text: text.into(), decides };
+        let evidence = Evidence::Observed {
+            pattern: "lost update".into(),
+            threads: vec!["T0 `Cache.get`".into(), "T1 `<b>&`".into()],
+            steps: vec![
+                step(0, "reads `self._hits` = 0", false),
+                step(1, "reads `self._hits` = 0", true),
+                step(1, "writes `self._hits` = 1", false),
+                step(0, "writes `self._hits` = 1", true),
+            ],
+            ending: "the invariant does not hold: hits is 1, expected 2".into(),
+            remedy: "if line 10 of T0 runs before line 10 of T1".into(),
+            schedule: "1:T0@app/cache.py:get:write>T1".into(),
+        };
+        let mut finding = Finding::new(&INCREMENT, update, "an update of `self._hits` is lost")
+            .on("self._hits")
+            .within("Cache.get")
+            .confidence(Confidence::High)
+            .because(evidence);
+        finding.fingerprint = Fingerprint::of(&["observed"]);
+        Self { files, findings: vec![finding] }
     }
 
     /// Spans beyond the end of the text and inside a character, in a text without any line.

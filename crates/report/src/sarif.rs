@@ -8,7 +8,7 @@ mod schema;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use facts::{Confidence, Evidence, FileId, Files, Finding, Fix, Path, RuleInfo, Severity, Span};
+use facts::{Confidence, Evidence, FileId, Files, Finding, Fix, ObservedStep, Path, RuleInfo, Severity, Span};
 
 use self::schema::{
     ArtifactChange, ArtifactLocation, CodeFlow, Configuration, Descriptor, DescriptorProperties, Driver, Location, Log,
@@ -78,7 +78,6 @@ fn pascal_case(name: &str) -> String {
 }
 
 fn outcome<'a>(files: &Files, finding: &'a Finding, rule_index: usize) -> Outcome<'a> {
-    let Evidence::Possible { paths, overlap, vote, order } = &finding.evidence;
     let mut main = location(files, finding.span, None);
     if !finding.symbol.is_empty() {
         let kind = if finding.symbol.contains('.') { "member" } else { "function" };
@@ -89,8 +88,13 @@ fn outcome<'a>(files: &Files, finding: &'a Finding, rule_index: usize) -> Outcom
         related.id = Some(idx + 1);
         related
     });
-    let flows = paths.iter().enumerate().map(|(idx, path)| thread_flow(files, idx, path));
-    let flow = CodeFlow { thread_flows: flows.collect() };
+    let (flows, overlap, vote, order) = match &finding.evidence {
+        Evidence::Possible { paths, overlap, vote, order } => {
+            let flows = paths.iter().enumerate().map(|(idx, path)| thread_flow(files, idx, path));
+            (flows.collect(), overlap.as_str(), vote.as_ref(), order.as_slice())
+        }
+        Evidence::Observed { threads, steps, .. } => (seen_flows(files, threads, steps), "", None, [].as_slice()),
+    };
     Outcome {
         rule_id: finding.rule.name,
         rule_index,
@@ -103,7 +107,7 @@ fn outcome<'a>(files: &Files, finding: &'a Finding, rule_index: usize) -> Outcom
         message: Text::plain(&finding.message),
         locations: [main],
         related_locations: related.collect(),
-        code_flows: if paths.is_empty() { Vec::new() } else { vec![flow] },
+        code_flows: if flows.is_empty() { Vec::new() } else { vec![CodeFlow { thread_flows: flows }] },
         partial_fingerprints: BTreeMap::from([(FINGERPRINT, finding.fingerprint.to_string())]),
         fixes: finding.fix.iter().filter_map(|fix| repair(files, fix)).collect(),
         properties: OutcomeProperties {
@@ -111,8 +115,12 @@ fn outcome<'a>(files: &Files, finding: &'a Finding, rule_index: usize) -> Outcom
             place: &finding.place,
             symbol: &finding.symbol,
             overlap,
-            vote: vote.as_ref().map(words::vote),
+            vote: vote.map(words::vote),
             order,
+            schedule: match &finding.evidence {
+                Evidence::Observed { schedule, .. } => schedule,
+                Evidence::Possible { .. } => "",
+            },
         },
     }
 }
@@ -122,18 +130,37 @@ fn thread_flow<'a>(files: &Files, idx: usize, path: &'a Path) -> ThreadFlow<'a> 
         location: location(files, call.span, Some(format!("enters `{}`", call.function))),
         nesting_level: depth,
         importance: "important",
+        execution_order: None,
     });
     let action = format!("{}, {}", path.action, words::locks(&path.locks));
     let access = ThreadFlowLocation {
         location: location(files, path.span, Some(action)),
         nesting_level: path.calls.len(),
         importance: "essential",
+        execution_order: None,
     };
     ThreadFlow {
         id: format!("side-{}", idx + 1),
         message: Text::plain(&path.thread),
         locations: calls.chain([access]).collect(),
     }
+}
+
+/// What was seen, a flow for each thread; the order of execution says how they were interleaved.
+fn seen_flows<'a>(files: &Files, threads: &'a [String], steps: &'a [ObservedStep]) -> Vec<ThreadFlow<'a>> {
+    let flow = |(thread, name): (usize, &'a String)| {
+        let own = steps.iter().enumerate().filter(|(_, step)| step.thread == thread);
+        let locations = own.map(|(order, step)| ThreadFlowLocation {
+            location: location(files, step.span, Some(step.text.clone())),
+            nesting_level: 0,
+            importance: if step.decides { "essential" } else { "important" },
+            execution_order: Some(order + 1),
+        });
+        ThreadFlow { id: format!("thread-{thread}"), message: Text::plain(name), locations: locations.collect() }
+    };
+    let flows = threads.iter().enumerate().map(flow);
+    // The schema wants at least one location in a flow.
+    flows.filter(|flow| !flow.locations.is_empty()).collect()
 }
 
 /// The fix as replacements; `None` without edits, since the schema wants at least one.

@@ -9,7 +9,7 @@ use facts::{Confidence, Evidence, Files, Finding, Fix, Path, Severity};
 use crate::counts::Counts;
 use crate::diff::{self, Kind};
 use crate::words::{self, visible};
-use crate::{Page, excerpt};
+use crate::{Page, excerpt, timeline};
 
 /// How a part of the text is coloured, if there is colour.
 #[derive(Clone, Copy)]
@@ -93,7 +93,20 @@ impl Text<'_> {
         self.line(format!("{head}{message}").trim_end());
         self.place(finding);
         self.snippet(finding);
-        let Evidence::Possible { paths, overlap, vote, order } = &finding.evidence;
+        self.evidence(&finding.evidence);
+        if let Some(fix) = &finding.fix {
+            self.fix(fix);
+        }
+        self.labelled("help", &format!("raceproof explain {}", rule.name));
+    }
+
+    fn evidence(&mut self, evidence: &Evidence) {
+        let Evidence::Possible { paths, overlap, vote, order } = evidence else {
+            for line in timeline::lines(self.files, evidence) {
+                self.line(format!(" {}", visible(&line)).trim_end());
+            }
+            return;
+        };
         for (idx, path) in paths.iter().enumerate() {
             self.side(&words::side(idx, paths.len()), path);
         }
@@ -110,10 +123,6 @@ impl Text<'_> {
                 self.line(format!("   {}. {}", idx + 1, visible(event)));
             }
         }
-        if let Some(fix) = &finding.fix {
-            self.fix(fix);
-        }
-        self.labelled("help", &format!("raceproof explain {}", rule.name));
     }
 
     fn place(&mut self, finding: &Finding) {

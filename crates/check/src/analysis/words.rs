@@ -114,8 +114,9 @@ impl Analysis<'_> {
         let other = rival.access;
         let mut evidence = self.evidence(ours, doing(self, access), rival, self.guard(access.place), order);
         // The stretch of a walk ends with the last step of its loop; readers look for its beginning.
-        let Evidence::Possible { paths, .. } = &mut evidence;
-        paths[0].span = self.span(access.func, access.act);
+        if let Evidence::Possible { paths, .. } = &mut evidence {
+            paths[0].span = self.span(access.func, access.act);
+        }
         let mut finding = Finding::new(info, self.span(access.func, access.act), message)
             .on(self.place_name(access))
             .within(self.symbol(access.func))

@@ -111,6 +111,8 @@ pub(super) struct OutcomeProperties<'a> {
     pub vote: Option<String>,
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub order: &'a [String],
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub schedule: &'a str,
 }
 
 #[derive(Serialize)]
@@ -172,6 +174,8 @@ pub(super) struct ThreadFlowLocation<'a> {
     pub location: Location<'a>,
     pub nesting_level: usize,
     pub importance: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_order: Option<usize>,
 }
 
 /// A `fix`.
