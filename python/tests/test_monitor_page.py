@@ -148,11 +148,14 @@ from raceproof import monitor
 monitor.use_store(":memory:")
 page = monitor.serve()
 ours, theirs = os.pipe()
+is_ready, ready = os.pipe()
 child = os.fork()
 if child == 0:
     os.close(theirs)
+    os.write(ready, b"x")
     os.read(ours, 1)
     os._exit(0)
+os.read(is_ready, 1)  # the child has left its fork behind: before that it may not have run at all
 page.stop()
 try:
     socket.create_connection(("127.0.0.1", page.port), timeout=5)
