@@ -1,7 +1,5 @@
 //! `add_many`: what one thread counts of a key in a row is added at once, so that hot keys are not fought over.
 
-use std::ptr::null_mut;
-
 use pyo3::ffi::{self, PyObject};
 
 use super::key::{Object, Raised};
@@ -47,14 +45,15 @@ pub unsafe fn add_many<C: Kind>(map: &Map<C>, keys: *mut PyObject) -> Result<(),
             }
         };
         // What was counted aside is added even if the iterator has raised; its exception is kept.
-        let raised = if counted.is_err() { ffi::PyErr_GetRaisedException() } else { null_mut() };
+        let py = pyo3::Python::assume_attached();
+        let raised = if counted.is_err() { pyo3::PyErr::take(py) } else { None };
         for place in aside {
             if let Err(raised) = place.add_to(map) {
                 counted = counted.and(Err(raised));
             }
         }
-        if !raised.is_null() {
-            ffi::PyErr_SetRaisedException(raised);
+        if let Some(raised) = raised {
+            raised.restore(py);
         }
         counted
     }
