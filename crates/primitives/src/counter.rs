@@ -71,7 +71,7 @@ impl StripedCounter {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use super::StripedCounter;
     use crate::cell::Overflow;

@@ -34,7 +34,7 @@ fn length(page: usize) -> usize {
 impl<T: Default + Send + Sync> PerThread<T> {
     /// Slots for a few threads, all in their default state.
     pub fn new() -> Self {
-        PerThread { first: Default::default(), pages: [const { OnceBox::new() }; PAGES] }
+        PerThread { first: Default::default(), pages: std::array::from_fn(|_| OnceBox::new()) }
     }
 
     /// The slot of the calling thread. `None` where [`thread_index`] is `None`.
@@ -78,7 +78,7 @@ impl<T: Default + Send + Sync> Default for PerThread<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use super::{FIRST, PAGES, PerThread, length, place};
     use crate::thread_index::THREADS_MAX;

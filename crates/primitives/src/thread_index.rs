@@ -79,7 +79,7 @@ fn claim() -> Option<ThreadNumber> {
     None
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use super::{thread_index, thread_number};
     use std::collections::HashSet;

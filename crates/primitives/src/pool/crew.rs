@@ -3,13 +3,13 @@
 //!
 //! Jobs begin in the order in which they came. The queue has a bound, and who finds it full waits or is told so.
 //! Everything is decided under one lock, which is held for a few instructions and never while a job runs, is dropped,
-//! or is woken for.
+//! or is woken for. The lock is that of the standard library, which keeps nothing outside of itself: a forked child that
+//! makes a crew of its own meets nothing that another thread held.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
-
-use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Why a job was not taken; it is handed back.
 #[derive(Debug, PartialEq, Eq)]
@@ -101,7 +101,23 @@ pub struct Crew<J> {
 /// costs the submitter more than the job itself may take.
 const LOOKS: usize = 20;
 
+/// Sleeps until something has changed, or until `deadline`; says whether that has passed.
+fn sleep<'a, T>(changed: &Condvar, guard: MutexGuard<'a, T>, deadline: Option<Instant>) -> (MutexGuard<'a, T>, bool) {
+    match deadline {
+        None => (changed.wait(guard).unwrap_or_else(PoisonError::into_inner), false),
+        Some(deadline) => {
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let (guard, ended) = changed.wait_timeout(guard, rest).unwrap_or_else(PoisonError::into_inner);
+            (guard, ended.timed_out())
+        }
+    }
+}
+
 impl<J: Clone> Crew<J> {
+    fn state(&self) -> MutexGuard<'_, State<J>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A crew of at most `workers_max` workers, with at most `queue_max` jobs that wait.
     pub fn new(workers_max: usize, queue_max: usize) -> Self {
         let state = State {
@@ -132,22 +148,17 @@ impl<J: Clone> Crew<J> {
     /// Takes a job if there is room for it now. Returns the number of a worker that the caller has to start, if one is
     /// wanted.
     pub fn try_push(&self, job: J) -> Result<Option<usize>, Rejected<J>> {
-        self.admit(self.state.lock(), job)
+        self.admit(self.state(), job)
     }
 
     /// Takes a job; while the queue is full it waits for room, until `deadline` (for ever if there is none). Returns
     /// the number of a worker that the caller has to start, if one is wanted.
     pub fn push(&self, job: J, deadline: Option<Instant>) -> Result<Option<usize>, Rejected<J>> {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         while state.queue.len() >= self.queue_max && !state.closed {
             state.waiting += 1;
-            let late = match deadline {
-                None => {
-                    self.room.wait(&mut state);
-                    false
-                }
-                Some(deadline) => self.room.wait_until(&mut state, deadline).timed_out(),
-            };
+            let late;
+            (state, late) = sleep(&self.room, state, deadline);
             state.waiting -= 1;
             if late {
                 break;
@@ -180,7 +191,7 @@ impl<J: Clone> Crew<J> {
     /// Takes back the promise that worker `worker` comes: its thread could not be started, or it ends. Returns the
     /// jobs that nobody will run now, since no worker is left.
     pub fn retire(&self, worker: usize) -> Vec<J> {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         let ended = state.end(worker);
         state.slots[worker] = Slot::Free;
         state.workers -= 1;
@@ -197,7 +208,7 @@ impl<J: Clone> Crew<J> {
 
     /// Says that `worker` is done with its job and looks for another, without ever waiting.
     pub fn try_next(&self, worker: usize) -> Next<J> {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         let ended = state.end(worker);
         let next = self.take(state, worker);
         drop(ended);
@@ -206,7 +217,7 @@ impl<J: Clone> Crew<J> {
 
     /// Says that `worker` is done with its job and waits for another. `None`: the crew is closed and nothing waits.
     pub fn next(&self, worker: usize) -> Option<J> {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         let mut ended = state.end(worker);
         loop {
             match self.take(state, worker) {
@@ -220,10 +231,10 @@ impl<J: Clone> Crew<J> {
                 }
                 std::thread::yield_now();
             }
-            state = self.state.lock();
+            state = self.state();
             if state.queue.is_empty() && !state.closed {
                 state.sleeping += 1;
-                self.work.wait(&mut state);
+                (state, _) = sleep(&self.work, state, None);
                 state.sleeping -= 1;
                 state.waking = false;
             }
@@ -255,7 +266,7 @@ impl<J: Clone> Crew<J> {
 
     /// Takes a job that still waits out of the queue.
     pub fn remove(&self, is_it: impl Fn(&J) -> bool) -> Option<J> {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         let idx = state.queue.iter().position(is_it)?;
         let job = state.queue.remove(idx);
         self.queued.store(state.queue.len(), Ordering::Relaxed);
@@ -271,7 +282,7 @@ impl<J: Clone> Crew<J> {
     /// Has `waker` called once when there may be room, at once if there is room now. A caller that is woken tries
     /// again and may find the place taken. Returns a ticket for [`Crew::forget`].
     pub fn when_room(&self, waker: Waker) -> u64 {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         let ticket = state.waker_next;
         state.waker_next += 1;
         if state.queue.len() < self.queue_max || state.closed {
@@ -285,7 +296,7 @@ impl<J: Clone> Crew<J> {
 
     /// The holder of the ticket no longer wants room. If it has been woken already, the next in line is woken instead.
     pub fn forget(&self, ticket: u64) {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         let waiting = state.wakers.iter().position(|(number, _)| *number == ticket);
         let waker = match waiting {
             Some(idx) => state.wakers.remove(idx),
@@ -300,7 +311,7 @@ impl<J: Clone> Crew<J> {
     /// Takes no more jobs. Those that wait still run, or are returned if `cancel_pending`. Workers end when nothing
     /// waits any more, and who waits for room is woken.
     pub fn close(&self, cancel_pending: bool) -> Vec<J> {
-        let mut state = self.state.lock();
+        let mut state = self.state();
         state.closed = true;
         let cancelled = if cancel_pending { state.queue.drain(..).collect() } else { Vec::new() };
         self.queued.store(state.queue.len(), Ordering::Relaxed);
@@ -314,23 +325,17 @@ impl<J: Clone> Crew<J> {
 
     /// Waits until no worker is left, or until `deadline`; says whether none is left.
     pub fn wait_ended(&self, deadline: Option<Instant>) -> bool {
-        let mut state = self.state.lock();
-        while state.workers > 0 {
-            match deadline {
-                None => self.ended.wait(&mut state),
-                Some(deadline) => {
-                    if self.ended.wait_until(&mut state, deadline).timed_out() {
-                        return state.workers == 0;
-                    }
-                }
-            }
+        let mut state = self.state();
+        let mut late = false;
+        while state.workers > 0 && !late {
+            (state, late) = sleep(&self.ended, state, deadline);
         }
-        true
+        state.workers == 0
     }
 
     /// What is running now.
     pub fn running(&self) -> Vec<Running<J>> {
-        let state = self.state.lock();
+        let state = self.state();
         let busy = state.slots.iter().filter_map(|slot| match slot {
             Slot::Busy(running) => Some(running.clone()),
             Slot::Idle | Slot::Free => None,
@@ -340,12 +345,12 @@ impl<J: Clone> Crew<J> {
 
     /// Does the crew take no more jobs?
     pub fn is_closed(&self) -> bool {
-        self.state.lock().closed
+        self.state().closed
     }
 
     /// Counts, all of one moment.
     pub fn stats(&self) -> Stats {
-        let state = self.state.lock();
+        let state = self.state();
         Stats {
             queued: state.queue.len(),
             running: state.busy,

@@ -7,14 +7,14 @@
 //!    +----cancel---> Cancelled
 //! ```
 
-use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire};
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::Instant;
 
-use parking_lot::{Condvar, Mutex};
+use crate::raw::futex::{Futex, Sleep};
 
 /// How far a task is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u32)]
 pub enum Status {
     /// It waits for a worker.
     Pending = 0,
@@ -35,20 +35,23 @@ pub enum Refused {
     Watched,
 }
 
-const STATUS: u8 = 3;
+const STATUS: u32 = 3;
 /// Somebody sleeps in [`Progress::wait_until`].
-const AWAITED: u8 = 4;
-const WATCHED: u8 = 8;
+const AWAITED: u32 = 4;
+const WATCHED: u32 = 8;
 
 /// See the module.
-#[derive(Default)]
 pub struct Progress {
-    word: AtomicU8,
-    gate: Mutex<()>,
-    changed: Condvar,
+    futex: Futex,
 }
 
-fn status(word: u8) -> Status {
+impl Default for Progress {
+    fn default() -> Self {
+        Progress { futex: Futex::new(Status::Pending as u32) }
+    }
+}
+
+fn status(word: u32) -> Status {
     match word & STATUS {
         0 => Status::Pending,
         1 => Status::Running,
@@ -60,13 +63,13 @@ fn status(word: u8) -> Status {
 impl Progress {
     /// How far it is now.
     pub fn status(&self) -> Status {
-        status(self.word.load(Acquire))
+        status(self.futex.word.load(Acquire))
     }
 
     /// Has it ended, or was it cancelled?
     #[inline]
     pub fn is_done(&self) -> bool {
-        self.word.load(Acquire) & STATUS >= Status::Cancelled as u8
+        self.futex.word.load(Acquire) & STATUS >= Status::Cancelled as u32
     }
 
     /// A worker takes the task. One worker at most succeeds.
@@ -88,11 +91,11 @@ impl Progress {
     /// From now on the last step waits for a watcher's consent, which is the caller's business. Returns how far the
     /// task is: a task that is done stays as it is.
     pub fn watch(&self) -> Status {
-        status(self.word.fetch_or(WATCHED, AcqRel))
+        status(self.futex.word.fetch_or(WATCHED, AcqRel))
     }
 
     fn step(&self, to: Status, watcher_agrees: bool, may: impl Fn(Status) -> bool) -> Result<(), Refused> {
-        let mut seen = self.word.load(Acquire);
+        let mut seen = self.futex.word.load(Acquire);
         loop {
             let from = status(seen);
             if !may(from) {
@@ -101,47 +104,41 @@ impl Progress {
             if seen & WATCHED != 0 && !watcher_agrees {
                 return Err(Refused::Watched);
             }
-            let next = seen & !STATUS | to as u8;
-            match self.word.compare_exchange_weak(seen, next, AcqRel, Acquire) {
+            let next = seen & !STATUS | to as u32;
+            match self.futex.word.compare_exchange_weak(seen, next, AcqRel, Acquire) {
                 Ok(_) => break,
                 Err(now) => seen = now,
             }
         }
         if seen & AWAITED != 0 && to >= Status::Cancelled {
-            // A sleeper has set the bit, and looks at the word again under the gate before it sleeps.
-            drop(self.gate.lock());
-            self.changed.notify_all();
+            self.futex.wake_one();
         }
         Ok(())
     }
 
     /// Sleeps until the task is done, or until `deadline`; says whether it is done.
     pub fn wait_until(&self, deadline: Option<Instant>) -> bool {
-        if status(self.word.fetch_or(AWAITED, AcqRel)) >= Status::Cancelled {
-            return true;
-        }
-        let mut gate = self.gate.lock();
-        while !self.is_done() {
-            match deadline {
-                None => self.changed.wait(&mut gate),
-                Some(deadline) => {
-                    if self.changed.wait_until(&mut gate, deadline).timed_out() {
-                        return self.is_done();
-                    }
-                }
+        loop {
+            let seen = self.futex.word.fetch_or(AWAITED, AcqRel) | AWAITED;
+            if status(seen) >= Status::Cancelled {
+                // The last step wakes one sleeper, and each wakes the next.
+                self.futex.wake_one();
+                return true;
+            }
+            if self.futex.sleep(seen, deadline) == Sleep::TimedOut {
+                return self.is_done();
             }
         }
-        true
     }
 }
 
 impl PartialOrd for Status {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        (*self as u8).partial_cmp(&(*other as u8))
+        (*self as u32).partial_cmp(&(*other as u32))
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use super::{Progress, Refused, Status};
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -194,5 +191,49 @@ mod tests {
         assert_eq!(progress.status(), Status::Running);
         progress.finish(true).unwrap();
         assert_eq!(progress.watch(), Status::Finished);
+    }
+}
+
+#[cfg(all(test, feature = "model"))]
+mod model {
+    use super::Progress;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    #[test]
+    fn all_sleepers_wake_when_it_ends() {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(|| {
+            let progress = Arc::new(Progress::default());
+            let sleepers = [(), ()].map(|()| {
+                let progress = progress.clone();
+                thread::spawn(move || assert!(progress.wait_until(None)))
+            });
+            progress.begin().unwrap();
+            progress.finish(false).unwrap();
+            for sleeper in sleepers {
+                sleeper.join().unwrap();
+            }
+        });
+    }
+
+    #[test]
+    fn one_of_begin_and_cancel_wins_and_the_sleeper_wakes() {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(|| {
+            let progress = Arc::new(Progress::default());
+            let cancelling = {
+                let progress = progress.clone();
+                thread::spawn(move || progress.cancel(false).is_ok())
+            };
+            let working = {
+                let progress = progress.clone();
+                thread::spawn(move || progress.begin().is_ok_and(|()| progress.finish(false).is_ok()))
+            };
+            assert!(progress.wait_until(None));
+            assert!(cancelling.join().unwrap() != working.join().unwrap());
+        });
     }
 }

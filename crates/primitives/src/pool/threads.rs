@@ -228,7 +228,7 @@ impl Drop for Pool {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use super::{Pool, PoolError, TaskError};
     use std::sync::{Arc, Barrier, Mutex};

@@ -3,7 +3,9 @@
 
 use std::marker::PhantomData;
 use std::ptr::null_mut;
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::sync::AtomicPtr;
 
 /// An owned value that is made at most once and never moves.
 pub struct OnceBox<T> {
@@ -13,7 +15,14 @@ pub struct OnceBox<T> {
 
 impl<T> OnceBox<T> {
     /// An empty place.
+    #[cfg(not(feature = "model"))]
     pub const fn new() -> Self {
+        OnceBox { value: AtomicPtr::new(null_mut()), owns: PhantomData }
+    }
+
+    /// The same for the model checker.
+    #[cfg(feature = "model")]
+    pub fn new() -> Self {
         OnceBox { value: AtomicPtr::new(null_mut()), owns: PhantomData }
     }
 }
@@ -62,7 +71,7 @@ impl<T> Default for OnceBox<T> {
 
 impl<T> Drop for OnceBox<T> {
     fn drop(&mut self) {
-        let value = *self.value.get_mut();
+        let value = self.value.load(Ordering::Acquire);
         if !value.is_null() {
             // SAFETY: the box was published by `fill` and nobody else can see it any more.
             drop(unsafe { Box::from_raw(value) });
@@ -70,7 +79,7 @@ impl<T> Drop for OnceBox<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(feature = "model")))]
 mod tests {
     use super::OnceBox;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,5 +112,27 @@ mod tests {
         assert_eq!(dropped.load(Ordering::Relaxed), made.load(Ordering::Relaxed) - 1);
         drop(place);
         assert_eq!(dropped.load(Ordering::Relaxed), made.load(Ordering::Relaxed));
+    }
+}
+
+#[cfg(all(test, feature = "model"))]
+mod model {
+    use super::OnceBox;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    #[test]
+    fn whoever_fills_it_all_see_one_whole_value() {
+        loom::model(|| {
+            let place = Arc::new(OnceBox::new());
+            let others = [1, 2].map(|mine| {
+                let place = place.clone();
+                thread::spawn(move || *place.get_or_make(|| Box::new(mine)).as_ref())
+            });
+            let seen = place.get().map(|value| **value);
+            let filled = others.map(|other| other.join().unwrap());
+            assert_eq!(filled[0], filled[1]);
+            assert!(seen.is_none_or(|seen| seen == filled[0]));
+        });
     }
 }
