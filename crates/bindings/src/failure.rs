@@ -18,7 +18,7 @@ use crate::pool::Shared;
 
 /// Adds `FailureBase`, whose class with a `__del__` is in python/raceproof/pool.py, and `report_lost`.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<FailureBase>()?;
+    crate::raw::sharing::add_class::<FailureBase>(module)?;
     module.add_function(wrap_pyfunction!(report_lost, module)?)
 }
 

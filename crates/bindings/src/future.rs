@@ -14,12 +14,12 @@ use pyo3::types::{PyDict, PyList, PyTuple, PyType};
 use crate::failure::FailureBase;
 use crate::fork::generation;
 use crate::pool::Shared;
+use crate::raw::sharing;
 use crate::wait;
 
 /// Adds `FutureBase` and its class below `concurrent.futures.Future`.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<FutureBase>()?;
-    crate::raw::sharing::pin_class(&module.py().get_type::<FutureBase>());
+    sharing::add_class::<FutureBase>(module)?;
     module.add_function(wrap_pyfunction!(set_future_class, module)?)
 }
 
@@ -34,7 +34,7 @@ static CLASS: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 #[pyfunction]
 #[pyo3(signature = (class_, /))]
 fn set_future_class(class_: Bound<'_, PyType>) {
-    crate::raw::sharing::pin_class(&class_);
+    sharing::pin_class(&class_);
     let _ = CLASS.set(class_.py(), class_.unbind());
 }
 

@@ -16,12 +16,13 @@ use pyo3::types::{PyDict, PyString, PyTuple};
 use crate::errors;
 use crate::fork::PerProcess;
 use crate::future::{Call, FutureBase, Parts, lock};
+use crate::raw::sharing;
 use crate::wait;
 
 /// Adds `PoolBase`, `Worker` and `close_pools`.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<PoolBase>()?;
-    module.add_class::<Worker>()?;
+    sharing::add_class::<PoolBase>(module)?;
+    sharing::add_class::<Worker>(module)?;
     module.add_function(wrap_pyfunction!(close_pools, module)?)
 }
 

@@ -13,17 +13,14 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use crate::observer;
-use crate::raw::object::keep_for_good;
 use crate::raw::patience::Patience;
+use crate::raw::sharing;
 use crate::within::Within;
 
 /// Adds `RWLock` and `RWLockSide`.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<ReadWriteLock>()?;
-    module.add_class::<Side>()?;
-    keep_for_good::<ReadWriteLock>(module.py());
-    keep_for_good::<Side>(module.py());
-    Ok(())
+    sharing::add_class::<ReadWriteLock>(module)?;
+    sharing::add_class::<Side>(module)
 }
 
 struct Shared {

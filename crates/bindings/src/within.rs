@@ -8,13 +8,13 @@ use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 use pyo3::{PyTraverseError, PyVisit};
 
-use crate::raw::object::keep_for_good;
 use crate::raw::patience::Patience;
+use crate::raw::sharing;
 
 /// The types are made here, before other threads see them.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    keep_for_good::<Within>(module.py());
-    keep_for_good::<AsyncWithin>(module.py());
+    sharing::pin_class(&module.py().get_type::<Within>());
+    sharing::pin_class(&module.py().get_type::<AsyncWithin>());
     Ok(())
 }
 

@@ -36,24 +36,17 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let timeout = module.getattr("WaitTimeout")?.cast_into::<PyType>()?;
     // A second import in the same process keeps the classes of the first.
     let _ = (FAILED.set(py, failed.unbind()), BUSY.set(py, busy.unbind()), TIMEOUT.set(py, timeout.unbind()));
-    add_class::<store::MonitorStore>(module)?;
-    add_class::<stream::MonitorStream>(module)?;
-    add_class::<stream::MonitorCursor>(module)?;
-    add_class::<parts::MonitorRegistry>(module)?;
-    add_class::<parts::MonitorFigures>(module)?;
-    add_class::<parts::MonitorCorrelator>(module)?;
-    add_class::<parts::MonitorSettings>(module)?;
-    add_class::<page::MonitorPage>(module)?;
+    sharing::add_class::<store::MonitorStore>(module)?;
+    sharing::add_class::<stream::MonitorStream>(module)?;
+    sharing::add_class::<stream::MonitorCursor>(module)?;
+    sharing::add_class::<parts::MonitorRegistry>(module)?;
+    sharing::add_class::<parts::MonitorFigures>(module)?;
+    sharing::add_class::<parts::MonitorCorrelator>(module)?;
+    sharing::add_class::<parts::MonitorSettings>(module)?;
+    sharing::add_class::<page::MonitorPage>(module)?;
     module.add_function(wrap_pyfunction!(parts::monitor_default_store, module)?)?;
     module.add_function(wrap_pyfunction!(parts::monitor_usage, module)?)?;
     module.add_function(wrap_pyfunction!(parts::monitor_openmetrics, module)?)
-}
-
-/// Adds a class, whose objects threads then make without meeting on the count of their type.
-fn add_class<T: pyo3::PyClass>(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<T>()?;
-    sharing::try_share(module.py().get_type::<T>().as_any());
-    Ok(())
 }
 
 /// The exception for an error of the crate.

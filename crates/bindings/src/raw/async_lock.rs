@@ -16,13 +16,15 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::ffi::{self, Py_ssize_t, PyObject, PyTypeObject, visitproc};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyBool;
 
+use super::call::{name_argument, result, slowly};
 use super::lock::SPINS;
 use super::native_type::{NativeType, slot};
-use super::object::{bool_object, given, keep_for_good, name_argument, none, result};
 use super::patience::Patience;
-use super::refcount;
-use super::slots::{forget_weakrefs, free};
+use super::ready;
+use super::sharing;
+use super::slots::{forget_weakrefs, free, new_ref, none, truth};
 use crate::observer;
 use crate::within::AsyncWithin;
 
@@ -45,21 +47,14 @@ struct Layout {
     lock: AsyncLock<Wake>,
 }
 
-/// An awaitable that is done, with this result.
-#[repr(C)]
-struct Ready {
-    base: PyObject,
-    is_true: bool,
-}
-
-/// The one that is done with `None`, and the one that is done with `True`.
+/// The awaitables that are done with `None` and with `True`.
 static READY_NONE: AtomicPtr<PyObject> = AtomicPtr::new(null_mut());
 static READY_TRUE: AtomicPtr<PyObject> = AtomicPtr::new(null_mut());
 
 /// Adds `AsyncLock`.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    add_ready(module)?;
-    keep_for_good::<Enrolment>(module.py());
+    make_ready(module.py())?;
+    sharing::pin_class(&module.py().get_type::<Enrolment>());
     NativeType::new::<Layout>(
         c"raceproof.AsyncLock",
         c"AsyncLock(name=None)\n--\n\nMutual exclusion between tasks of any event loop and threads: `async with lock:` and, in a thread, `with lock:`.\n\nIt belongs to no event loop and never blocks one. Who comes while it is free may overtake those that wait, but each of\nthem is passed over once only; then the lock is handed to it. A cancelled task loses neither the lock nor a wake-up.\nAny task or thread may release it. In a forked child it is free if another thread held it.",
@@ -90,35 +85,18 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     Ok(())
 }
 
-fn add_ready(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    let class = NativeType::new::<Ready>(c"raceproof._Ready", c"An awaitable that is done already.")
-        .flags(ffi::Py_TPFLAGS_DISALLOW_INSTANTIATION)
-        .slot(ffi::Py_am_await, ready_itself as *mut c_void)
-        .slot(ffi::Py_tp_iter, ready_itself as *mut c_void)
-        .slot(ffi::Py_tp_iternext, ready_next as *mut c_void)
-        .build(module, None)?;
-    // Nobody needs its name.
-    module.delattr("_Ready")?;
-    for (slot, is_true) in [(&READY_NONE, false), (&READY_TRUE, true)] {
-        // SAFETY: the fresh object is filled before anybody sees it, and never freed.
-        unsafe {
-            let ready = ffi::PyType_GenericAlloc(class.as_ptr().cast(), 0);
-            if ready.is_null() {
-                return Err(PyErr::fetch(module.py()));
-            }
-            (&raw mut (*ready.cast::<Ready>()).is_true).write(is_true);
-            refcount::immortalize(ready);
-            slot.store(ready, Release);
-        }
+/// Makes the awaitables; they are never freed.
+fn make_ready(py: Python<'_>) -> PyResult<()> {
+    let done: [(_, Bound<'_, PyAny>); 2] =
+        [(&READY_NONE, py.None().into_bound(py)), (&READY_TRUE, PyBool::new(py, true).to_owned().into_any())];
+    for (slot, value) in done {
+        slot.store(sharing::keep(ready::ready(&value)?).into_ptr(), Release);
     }
     Ok(())
 }
 
-fn ready(which: &AtomicPtr<PyObject>) -> *mut PyObject {
-    let ready = which.load(Acquire);
-    // SAFETY: made with the module, and never freed.
-    unsafe { refcount::incref(ready) };
-    ready
+fn done(which: &AtomicPtr<PyObject>) -> *mut PyObject {
+    new_ref(which.load(Acquire))
 }
 
 unsafe fn layout<'a>(this: *mut PyObject) -> &'a Layout {
@@ -127,19 +105,6 @@ unsafe fn layout<'a>(this: *mut PyObject) -> &'a Layout {
 }
 
 slot! {
-    fn ready_itself(this: *mut PyObject) -> *mut PyObject {
-        refcount::incref(this);
-        this
-    } else null_mut()
-
-    fn ready_next(this: *mut PyObject) -> *mut PyObject {
-        // Null without an exception is the end of an iteration: the result None.
-        if (*this.cast::<Ready>()).is_true {
-            ffi::PyErr_SetObject(ffi::PyExc_StopIteration, ffi::Py_True());
-        }
-        null_mut()
-    } else null_mut()
-
     fn new(class: *mut PyTypeObject, arguments: *mut PyObject, named: *mut PyObject) -> *mut PyObject {
         let Ok(name) = name_argument(arguments, named, c"|O:AsyncLock") else {
             return null_mut();
@@ -197,35 +162,35 @@ slot! {
     fn acquire_within(this: *mut PyObject, timeout: *mut PyObject) -> *mut PyObject {
         let lock = &layout(this).lock;
         if take_soon(lock, TASK_TURNS) {
-            return ready(&READY_TRUE);
+            return done(&READY_TRUE);
         }
-        given(|py| {
+        slowly(|py| {
             let arguments = (Bound::from_borrowed_ptr(py, this), Bound::from_borrowed_ptr(py, timeout));
             result(glue(py, &ACQUIRE_WITHIN, "acquire_within")?.call1(arguments)?)
         })
     } else null_mut()
 
     fn acquire_in_thread(this: *mut PyObject, timeout: *mut PyObject) -> *mut PyObject {
-        given(|py| {
+        slowly(|py| {
             let timeout_s: f64 = Bound::from_borrowed_ptr(py, timeout).extract()?;
-            wait_in_thread(py, &layout(this).lock, Patience::seconds(timeout_s)).map(bool_object)
+            wait_in_thread(py, &layout(this).lock, Patience::seconds(timeout_s)).map(truth)
         })
     } else null_mut()
 
     fn try_acquire(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
-        bool_object(layout(this).lock.try_acquire(ident()))
+        truth(layout(this).lock.try_acquire(ident()))
     } else null_mut()
 
     fn enter(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
         let lock = &layout(this).lock;
         if lock.try_acquire(ident()) {
-            return bool_object(true);
+            return truth(true);
         }
-        given(|py| wait_in_thread(py, lock, Patience::Endless).map(bool_object))
+        slowly(|py| wait_in_thread(py, lock, Patience::Endless).map(truth))
     } else null_mut()
 
     fn aexit(this: *mut PyObject, _arguments: *mut *mut PyObject, _n: Py_ssize_t) -> *mut PyObject {
-        give(this, || ready(&READY_NONE))
+        give(this, || done(&READY_NONE))
     } else null_mut()
 
     fn exit(this: *mut PyObject, _arguments: *mut *mut PyObject, _n: Py_ssize_t) -> *mut PyObject {
@@ -237,18 +202,18 @@ slot! {
     } else null_mut()
 
     fn locked(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
-        bool_object(layout(this).lock.is_held())
+        truth(layout(this).lock.is_held())
     } else null_mut()
 
     fn within(this: *mut PyObject, timeout: *mut PyObject) -> *mut PyObject {
-        given(|py| {
+        slowly(|py| {
             let (lock, timeout) = (Bound::from_borrowed_ptr(py, this), Bound::from_borrowed_ptr(py, timeout));
             result(AsyncWithin::new(&lock, &timeout)?.into_pyobject(py)?)
         })
     } else null_mut()
 
     fn enlist(this: *mut PyObject, arguments: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
-        given(|py| {
+        slowly(|py| {
             if n != 3 {
                 return Err(pyo3::exceptions::PyTypeError::new_err("_enlist() takes 3 arguments"));
             }
@@ -267,7 +232,7 @@ slot! {
     } else null_mut()
 
     fn repr(this: *mut PyObject) -> *mut PyObject {
-        given(|py| {
+        slowly(|py| {
             let layout = layout(this);
             let state = if layout.lock.is_held() { "locked" } else { "unlocked" };
             let name = Bound::from_borrowed_ptr_or_opt(py, layout.name);
@@ -284,7 +249,7 @@ slot! {
     } else null_mut()
 
     fn get_holder(this: *mut PyObject, _closure: *mut c_void) -> *mut PyObject {
-        given(|py| result(observer::thread(py, layout(this).lock.holder())?))
+        slowly(|py| result(observer::thread(py, layout(this).lock.holder())?))
     } else null_mut()
 
     fn get_waiters(this: *mut PyObject, _closure: *mut c_void) -> *mut PyObject {
@@ -300,13 +265,13 @@ fn take_soon(lock: &AsyncLock<Wake>, n_turns: u32) -> bool {
 
 /// An awaitable that takes the lock: the one that is done, or a coroutine.
 #[inline(always)]
-unsafe fn take(this: *mut PyObject, done: &AtomicPtr<PyObject>) -> *mut PyObject {
+unsafe fn take(this: *mut PyObject, which: &AtomicPtr<PyObject>) -> *mut PyObject {
     // SAFETY: the slots' promise; a slot runs attached.
     unsafe {
         if take_soon(&layout(this).lock, TASK_TURNS) {
-            return ready(done);
+            return done(which);
         }
-        given(|py| result(glue(py, &ACQUIRE, "acquire")?.call1((Bound::from_borrowed_ptr(py, this),))?))
+        slowly(|py| result(glue(py, &ACQUIRE, "acquire")?.call1((Bound::from_borrowed_ptr(py, this),))?))
     }
 }
 
@@ -378,8 +343,8 @@ unsafe fn give(this: *mut PyObject, done: impl FnOnce() -> *mut PyObject) -> *mu
         let lock = &layout(this).lock;
         match lock.release() {
             Ok(Next(None)) => done(),
-            Ok(next) => given(|py| wake(py, lock, next).map(|()| done())),
-            Err(_) => given(|_| Err(PyRuntimeError::new_err("release unlocked lock"))),
+            Ok(next) => slowly(|py| wake(py, lock, next).map(|()| done())),
+            Err(_) => slowly(|_| Err(PyRuntimeError::new_err("release unlocked lock"))),
         }
     }
 }

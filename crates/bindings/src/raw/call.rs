@@ -1,11 +1,13 @@
 //! What hand-written methods share: counting arguments, reading named ones, and leaving for PyO3 where speed is not
 //! needed.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char, c_int};
 use std::ptr::null_mut;
 
 use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
+
+use super::slots::raise;
 
 /// Sets `TypeError` unless between `least` and `most` arguments were given.
 ///
@@ -73,16 +75,70 @@ impl<'a> Given<'a> {
     }
 }
 
-/// Runs the rest of a method with PyO3, and hands back what CPython expects: a new reference, or null with the
-/// exception set.
+/// What CPython expects of a method: a new reference, or null with the exception set.
+pub fn answer(result: PyResult<Bound<'_, PyAny>>) -> *mut PyObject {
+    result.map_or_else(raise, Bound::into_ptr)
+}
+
+/// Runs the rest of a method with PyO3, and hands back what CPython expects.
 pub fn finish(body: impl for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>>) -> *mut PyObject {
-    Python::attach(|py| match body(py) {
-        Ok(object) => object.into_ptr(),
-        Err(error) => {
-            error.restore(py);
-            null_mut()
+    Python::attach(|py| answer(body(py)))
+}
+
+/// Runs the part of a slot that is off its hot path and may fail; an error becomes the exception of the slot.
+///
+/// # Safety
+/// The thread is attached.
+#[cold]
+pub unsafe fn slowly(work: impl FnOnce(Python<'_>) -> PyResult<*mut PyObject>) -> *mut PyObject {
+    // SAFETY: the caller's promise.
+    work(unsafe { Python::assume_attached() }).unwrap_or_else(raise)
+}
+
+/// Hands a value over to the interpreter.
+#[allow(clippy::unnecessary_wraps)]
+pub fn result<T>(value: Bound<'_, T>) -> PyResult<*mut PyObject> {
+    Ok(value.into_ptr())
+}
+
+/// The argument `name=None` of a constructor: a new reference to a `str`, or null for none. `Err` if an exception is
+/// set.
+///
+/// # Safety
+/// The arguments are those of `tp_new`, and the format has one `O`.
+pub unsafe fn name_argument(
+    arguments: *mut PyObject,
+    named: *mut PyObject,
+    format: &CStr,
+) -> Result<*mut PyObject, ()> {
+    // SAFETY: the caller's promise.
+    unsafe {
+        if named.is_null() && ffi::PyTuple_GET_SIZE(arguments) == 0 {
+            return Ok(null_mut());
         }
-    })
+        let mut name = ffi::Py_None();
+        let words: [*const c_char; 2] = [c"name".as_ptr(), std::ptr::null()];
+        let parsed: c_int = ffi::PyArg_ParseTupleAndKeywords(
+            arguments,
+            named,
+            format.as_ptr(),
+            words.as_ptr().cast_mut().cast(),
+            &raw mut name,
+        );
+        if parsed == 0 {
+            return Err(());
+        }
+        if name == ffi::Py_None() {
+            return Ok(null_mut());
+        }
+        if ffi::PyUnicode_Check(name) == 0 {
+            ffi::PyErr_SetString(ffi::PyExc_TypeError, c"a name must be a str or None".as_ptr());
+            return Err(());
+        }
+        // An instance of a subclass could refer to the lock, which is not looked through for circles.
+        let name = ffi::PyUnicode_FromObject(name);
+        if name.is_null() { Err(()) } else { Ok(name) }
+    }
 }
 
 /// An argument as PyO3 sees it.

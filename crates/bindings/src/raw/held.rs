@@ -3,11 +3,19 @@
 use std::ptr::null_mut;
 
 use pyo3::ffi::PyObject;
+use pyo3::prelude::*;
 
 use super::refcount;
 
-/// A reference of our own, or none (null).
+/// A reference of our own, or none (null). It is given back when this is dropped, which only happens attached: in slots,
+/// and in code that safe code calls attached. `Py` would put it off, since PyO3 does not know that a slot is attached.
 pub struct Held(pub *mut PyObject);
+
+// SAFETY: the object may be used by any thread that is attached.
+unsafe impl Send for Held {}
+
+// SAFETY: as above.
+unsafe impl Sync for Held {}
 
 impl Held {
     /// None yet: [`Held::out`] gives the place for a function that returns a new reference through a pointer.
@@ -24,6 +32,17 @@ impl Held {
         // SAFETY: the caller's promise.
         unsafe { refcount::incref(object) };
         Held(object)
+    }
+
+    /// Takes a reference.
+    pub fn of(object: &Bound<'_, PyAny>) -> Held {
+        Held(object.clone().into_ptr())
+    }
+
+    /// The object; there must be one.
+    pub fn bind<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
+        // SAFETY: the reference keeps the object alive; for none, PyO3 panics.
+        unsafe { Bound::from_borrowed_ptr(py, self.0) }
     }
 
     /// Where a function may put a reference.

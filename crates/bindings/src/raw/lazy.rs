@@ -15,18 +15,19 @@ use pyo3::ffi::{self, Py_ssize_t, PyObject, PyTypeObject, visitproc};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyString, PyTuple, PyType};
 
+use super::call::answer;
+use super::held::Held;
 use super::native_type::{NativeType, slot};
-use super::owned::{Owned, run, visit_all};
 use super::ready::ready;
-use super::slots::{class_getitem, forget_weakrefs, free, none};
+use super::slots::{class_getitem, forget_weakrefs, free, none, visit_all};
 use super::{refcount, sharing};
 use crate::once::{self, Asked};
 use crate::wait;
 
 /// A value and the awaitable that is ready with it.
 pub struct Made {
-    value: Owned,
-    ready: Owned,
+    value: Held,
+    ready: Held,
 }
 
 impl Made {
@@ -37,7 +38,7 @@ impl Made {
 }
 
 struct Body {
-    maker: Owned,
+    maker: Held,
     timeout: Option<f64>,
     is_shared: bool,
     once: Once<Made>,
@@ -119,7 +120,7 @@ impl<'py> Cell<'py> {
             refcount::make_shareable(value.as_ptr());
             refcount::make_shareable(ready.as_ptr());
         }
-        let made = Made { value: Owned::of(value), ready: Owned::of(&ready) };
+        let made = Made { value: Held::of(value), ready: Held::of(&ready) };
         body.once.land(flight, made, |made| {
             self.layout().ready.store(made.ready.0, Release);
             self.layout().value.store(made.value.0, Release);
@@ -234,7 +235,7 @@ slot! {
         if ffi::PyArg_ParseTupleAndKeywords(args, kwargs, format, names, maker_at, timeout_at, shared_at) == 0 {
             return null_mut();
         }
-        run(py, lazy(py, class, maker, timeout, is_shared != 0))
+        answer(lazy(py, class, maker, timeout, is_shared != 0))
     } else null_mut()
 
     fn lazy_dealloc(this: *mut PyObject) -> () {
@@ -262,7 +263,7 @@ slot! {
         let cell = Cell::borrow(py, this);
         let state = if (*this.cast::<LazyLayout>()).value.load(Acquire).is_null() { "empty" } else { "set" };
         let text = cell.maker().repr().map(|maker| format!("<raceproof.Lazy {state} of {maker}>"));
-        run(py, text.map(|text| PyString::new(py, &text).into_any()))
+        answer(text.map(|text| PyString::new(py, &text).into_any()))
     } else null_mut()
 
     fn lazy_get(
@@ -294,7 +295,7 @@ slot! {
     fn lazy_begin(this: *mut PyObject, task: *mut PyObject) -> *mut PyObject {
         let py = Python::assume_attached();
         let task: PyResult<usize> = Bound::from_borrowed_ptr(py, task).extract();
-        run(py, task.and_then(|task| once::begin(&Cell::borrow(py, this), task)))
+        answer(task.and_then(|task| once::begin(&Cell::borrow(py, this), task)))
     } else null_mut()
 
     fn lazy_value(this: *mut PyObject, _unused: *mut c_void) -> *mut PyObject {
@@ -329,7 +330,7 @@ unsafe fn lazy<'py>(
         }
         let timeout = Bound::from_borrowed_ptr_or_opt(py, timeout).map_or(Ok(None), |timeout| timeout.extract())?;
         wait::deadline(timeout)?;
-        let body = Body { maker: Owned::of(&maker), timeout, is_shared, once: Once::default() };
+        let body = Body { maker: Held::of(&maker), timeout, is_shared, once: Once::default() };
         let made = Bound::from_owned_ptr_or_err(py, (*class).tp_alloc.expect("a type can allocate")(class, 0))?;
         (*made.as_ptr().cast::<LazyLayout>()).body = Some(Box::new(body));
         Ok(made)
@@ -351,7 +352,7 @@ pub(super) unsafe fn miss(
     unsafe {
         let py = Python::assume_attached();
         let cell = Cell::borrow(py, cell);
-        run(py, asked(py, args, count, names).and_then(|asked| once::get(&cell, asked, is_async)))
+        answer(asked(py, args, count, names).and_then(|asked| once::get(&cell, asked, is_async)))
     }
 }
 
@@ -375,6 +376,6 @@ unsafe fn lazy_miss(
                 false => Err(PyTypeError::new_err("only `timeout` can be given")),
             }
         });
-        run(py, asked.and_then(|asked| once::get(&Cell::borrow(py, cell), asked, is_async)))
+        answer(asked.and_then(|asked| once::get(&Cell::borrow(py, cell), asked, is_async)))
     }
 }

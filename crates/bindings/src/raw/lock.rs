@@ -12,10 +12,10 @@ use pyo3::exceptions::{PyOverflowError, PyRuntimeError};
 use pyo3::ffi::{self, Py_ssize_t, PyObject, PyTypeObject};
 use pyo3::prelude::*;
 
+use super::call::{name_argument, result, slowly};
 use super::native_type::{NativeType, slot};
-use super::object::{bool_object, given, name_argument, none, result};
 use super::patience::Patience;
-use super::slots::{forget_weakrefs, free};
+use super::slots::{forget_weakrefs, free, none, truth};
 use crate::observer;
 use crate::within::Within;
 
@@ -236,9 +236,9 @@ slot! {
     fn lock_enter(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
         let layout = layout(this);
         if !observe::is_on() && layout.lock.lock().try_acquire(ident()) {
-            return bool_object(true);
+            return truth(true);
         }
-        given(|py| layout.acquire(py, Kind::Plain, Patience::Endless).map(|_| bool_object(true)))
+        slowly(|py| layout.acquire(py, Kind::Plain, Patience::Endless).map(|_| truth(true)))
     } else null_mut()
 
     fn lock_exit(this: *mut PyObject, _arguments: *mut *mut PyObject, _n: Py_ssize_t) -> *mut PyObject {
@@ -252,24 +252,24 @@ slot! {
     fn lock_acquire(this: *mut PyObject, arguments: *const *mut PyObject, n: Py_ssize_t, names: *mut PyObject) -> *mut PyObject {
         let layout = layout(this);
         if n == 0 && names.is_null() && !observe::is_on() && layout.lock.lock().try_acquire(ident()) {
-            return bool_object(true);
+            return truth(true);
         }
-        given(|py| {
+        slowly(|py| {
             let patience = Patience::parse(py, arguments, n, names)?;
-            layout.acquire(py, Kind::Plain, patience).map(bool_object)
+            layout.acquire(py, Kind::Plain, patience).map(truth)
         })
     } else null_mut()
 
     fn lock_repr(this: *mut PyObject) -> *mut PyObject {
-        given(|py| result(representation(py, this, Kind::Plain)?))
+        slowly(|py| result(representation(py, this, Kind::Plain)?))
     } else null_mut()
 
     fn locked(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
-        bool_object(layout(this).lock.lock().is_held())
+        truth(layout(this).lock.lock().is_held())
     } else null_mut()
 
     fn within(this: *mut PyObject, timeout: *mut PyObject) -> *mut PyObject {
-        given(|py| result(Within::new(&Bound::from_borrowed_ptr(py, this), &Bound::from_borrowed_ptr(py, timeout))?.into_pyobject(py)?))
+        slowly(|py| result(Within::new(&Bound::from_borrowed_ptr(py, this), &Bound::from_borrowed_ptr(py, timeout))?.into_pyobject(py)?))
     } else null_mut()
 
     fn at_fork_reinit(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
@@ -283,11 +283,11 @@ slot! {
     } else null_mut()
 
     fn get_holder(this: *mut PyObject, _closure: *mut c_void) -> *mut PyObject {
-        given(|py| result(observer::thread(py, layout(this).lock.lock().holder())?))
+        slowly(|py| result(observer::thread(py, layout(this).lock.lock().holder())?))
     } else null_mut()
 
     fn get_held_for(this: *mut PyObject, _closure: *mut c_void) -> *mut PyObject {
-        given(|py| {
+        slowly(|py| {
             let layout = layout(this);
             let seen = layout.observed.get().filter(|_| layout.lock.lock().is_marked());
             let seconds = seen.map(|observed| observer::seconds_since(observed.since_ns()));
@@ -311,7 +311,7 @@ slot! {
         if n == 0 && names.is_null() {
             return rlock_take(this, |_| Ok(Patience::Endless));
         }
-        given(|py| {
+        slowly(|py| {
             // A wrong argument is an error also where the lock is free.
             let patience = Patience::parse(py, arguments, n, names)?;
             Ok(rlock_take(this, |_| Ok(patience)))
@@ -323,11 +323,11 @@ slot! {
     } else null_mut()
 
     fn rlock_repr(this: *mut PyObject) -> *mut PyObject {
-        given(|py| result(representation(py, this, Kind::Reentrant)?))
+        slowly(|py| result(representation(py, this, Kind::Reentrant)?))
     } else null_mut()
 
     fn rlock_is_owned(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
-        bool_object(layout(this).lock.lock().is_held_by(ident()))
+        truth(layout(this).lock.lock().is_held_by(ident()))
     } else null_mut()
 
     fn rlock_recursion_count(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
@@ -335,7 +335,7 @@ slot! {
     } else null_mut()
 
     fn rlock_release_save(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
-        given(|py| {
+        slowly(|py| {
             let (layout, me) = (layout(this), ident());
             let lock = layout.lock.lock();
             if lock.is_held_by(me) && lock.is_marked() {
@@ -347,7 +347,7 @@ slot! {
     } else null_mut()
 
     fn rlock_acquire_restore(this: *mut PyObject, state: *mut PyObject) -> *mut PyObject {
-        given(|py| {
+        slowly(|py| {
             let (depth, _): (u32, usize) = Bound::from_borrowed_ptr(py, state).extract()?;
             let layout = layout(this);
             // The condition variable must get its lock back, so nothing may be said against it.
@@ -373,7 +373,7 @@ unsafe fn lock_give(this: *mut PyObject) -> *mut PyObject {
     match lock.release() {
         Ok(_) => none(),
         // SAFETY: a slot runs attached.
-        Err(_) => unsafe { given(|_| Err(Kind::Plain.release_error())) },
+        Err(_) => unsafe { slowly(|_| Err(Kind::Plain.release_error())) },
     }
 }
 
@@ -384,15 +384,15 @@ unsafe fn rlock_take(this: *mut PyObject, patience: impl FnOnce(Python<'_>) -> P
     let layout = unsafe { layout(this) };
     let me = ident();
     match layout.lock.try_reenter(me) {
-        Ok(true) => return bool_object(true),
-        Ok(false) if !observe::is_on() && layout.lock.try_enter(me) => return bool_object(true),
+        Ok(true) => return truth(true),
+        Ok(false) if !observe::is_on() && layout.lock.try_enter(me) => return truth(true),
         _ => {}
     }
     // SAFETY: a slot runs attached.
     unsafe {
-        given(|py| match layout.lock.try_reenter(me) {
+        slowly(|py| match layout.lock.try_reenter(me) {
             Err(TooDeep) => Err(PyOverflowError::new_err("the lock is held too often to count")),
-            _ => layout.acquire(py, Kind::Reentrant, patience(py)?).map(bool_object),
+            _ => layout.acquire(py, Kind::Reentrant, patience(py)?).map(truth),
         })
     }
 }
@@ -410,7 +410,7 @@ unsafe fn rlock_give(this: *mut PyObject) -> *mut PyObject {
     match layout.lock.release(me) {
         Ok(_) => none(),
         // SAFETY: a slot runs attached.
-        Err(_) => unsafe { given(|_| Err(Kind::Reentrant.release_error())) },
+        Err(_) => unsafe { slowly(|_| Err(Kind::Reentrant.release_error())) },
     }
 }
 

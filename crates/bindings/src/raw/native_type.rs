@@ -18,6 +18,7 @@ use super::refcount;
 macro_rules! slot {
     ($($(#[$meta:meta])* $vis:vis fn $name:ident$(<$kind_of:ident: $bound:path>)?($($arg:ident: $kind:ty),* $(,)?) -> $result:ty $body:block else $failed:expr)+) => {$(
         $(#[$meta])*
+        #[allow(unused_unsafe)] // a body may do nothing that needs it
         $vis unsafe extern "C" fn $name$(<$kind_of: $bound>)?($($arg: $kind),*) -> $result {
             // SAFETY: only CPython calls this, attached and with live arguments of the type that the slot stands for.
             $crate::raw::native_type::guarded($failed, || unsafe { $body })

@@ -8,11 +8,11 @@ use pyo3::ffi::{self, PyObject, PyTypeObject, visitproc};
 use pyo3::prelude::*;
 use pyo3::types::{PyString, PyType};
 
+use super::call::answer;
 use super::lazy::{self, Cell};
 use super::native_type::{NativeType, slot};
-use super::owned::{run, visit_all};
 use super::refcount;
-use super::slots::{forget_weakrefs, free, new_ref, none};
+use super::slots::{forget_weakrefs, free, new_ref, none, visit_all};
 
 /// The layout of `OnceFunction`.
 #[repr(C)]
@@ -71,7 +71,7 @@ slot! {
             return null_mut();
         }
         let owner = if owner == ffi::Py_None() { null_mut() } else { owner };
-        run(py, new_call(py, class, cell, owner, is_async != 0))
+        answer(new_call(py, class, cell, owner, is_async != 0))
     } else null_mut()
 
     fn call_dealloc(this: *mut PyObject) -> () {
@@ -114,7 +114,7 @@ slot! {
         }
         let py = Python::assume_attached();
         let class = Bound::from_borrowed_ptr(py, class);
-        run(py, of_class(&class, (*this.cast::<CallLayout>()).is_async))
+        answer(of_class(&class, (*this.cast::<CallLayout>()).is_async))
     } else null_mut()
 
     fn call_repr(this: *mut PyObject) -> *mut PyObject {
@@ -122,7 +122,7 @@ slot! {
         let this = Bound::from_borrowed_ptr(py, this);
         let name = this.getattr("__qualname__").and_then(|name| name.extract::<String>());
         let text = format!("<raceproof.OnceFunction {}>", name.unwrap_or_else(|_| "without a name".to_owned()));
-        run(py, Ok(PyString::new(py, &text).into_any()))
+        answer(Ok(PyString::new(py, &text).into_any()))
     } else null_mut()
 
     fn call_reduce(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
@@ -147,7 +147,7 @@ slot! {
     fn call_marker(this: *mut PyObject, _unused: *mut c_void) -> *mut PyObject {
         let py = Python::assume_attached();
         match (*this.cast::<CallLayout>()).is_async {
-            true => run(py, py.import("inspect").and_then(|inspect| inspect.getattr("_is_coroutine_mark"))),
+            true => answer(py.import("inspect").and_then(|inspect| inspect.getattr("_is_coroutine_mark"))),
             false => none(),
         }
     } else null_mut()

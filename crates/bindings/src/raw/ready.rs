@@ -12,9 +12,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::native_type::{NativeType, slot};
-use super::owned::visit_all;
 use super::refcount;
-use super::slots::{free, none};
+use super::slots::{free, new_ref, none, visit_all};
 
 /// `Py_am_send` of CPython's typeslots.h, which PyO3 does not name.
 const PY_AM_SEND: c_int = 81;
@@ -92,12 +91,14 @@ slot! {
     } else -1
 
     fn itself(this: *mut PyObject) -> *mut PyObject {
-        refcount::incref(this);
-        this
+        new_ref(this)
     } else null_mut()
 
     fn ready_next(this: *mut PyObject) -> *mut PyObject {
         let layout = this.cast::<ReadyLayout>();
+        if (*layout).value == ffi::Py_None() {
+            return null_mut(); // the end of an iteration without an exception: the result None
+        }
         let stop = (*layout).stop;
         // `await` takes the value out and leaves the exception as it is. Only `next()` in Python code gives it a
         // traceback: from then on each caller gets one of his own, since threads must not write to one traceback.

@@ -3,12 +3,12 @@
 //! All functions here demand what a slot is promised: attached, with live objects of the type that is meant. Those that
 //! can fail return a null pointer or `None` with an exception set.
 
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null_mut;
 
 use primitives::cell::Overflow;
 use pyo3::IntoPyObject;
-use pyo3::ffi::{self, Py_ssize_t, PyObject, PyTypeObject};
+use pyo3::ffi::{self, Py_ssize_t, PyObject, PyTypeObject, visitproc};
 use pyo3::prelude::*;
 use pyo3::types::{PyTuple, PyType};
 
@@ -53,6 +53,20 @@ pub unsafe fn forget_weakrefs(this: *mut PyObject, list: *mut PyObject) {
     }
 }
 
+/// Shows the garbage collector objects, of which some may be null.
+pub unsafe fn visit_all<const N: usize>(visit: visitproc, arg: *mut c_void, objects: [*mut PyObject; N]) -> c_int {
+    for object in objects {
+        if !object.is_null() {
+            // SAFETY: see the module.
+            let result = unsafe { visit(object, arg) };
+            if result != 0 {
+                return result;
+            }
+        }
+    }
+    0
+}
+
 /// The arguments `(number=0, *, shared=False)` of a constructor.
 pub unsafe fn number_and_shared(
     format: &'static CStr,
@@ -65,7 +79,7 @@ pub unsafe fn number_and_shared(
         return Some((0, false));
     }
     let keywords: [*const c_char; 3] = [name.as_ptr(), c"shared".as_ptr(), std::ptr::null()];
-    let (mut number, mut shared): (i64, std::ffi::c_int) = (0, 0);
+    let (mut number, mut shared): (i64, c_int) = (0, 0);
     // SAFETY: the format `|L$p` fits the two pointers and the two names.
     let parsed = unsafe {
         ffi::PyArg_ParseTupleAndKeywords(
@@ -146,14 +160,14 @@ pub unsafe fn wide_int(number: i128) -> *mut PyObject {
 
 /// `True` or `False`.
 #[inline(always)]
-pub unsafe fn truth(value: bool) -> *mut PyObject {
+pub fn truth(value: bool) -> *mut PyObject {
     // SAFETY: see the module.
     unsafe { ffi::PyBool_FromLong(value.into()) }
 }
 
 /// `None`.
 #[inline(always)]
-pub unsafe fn none() -> *mut PyObject {
+pub fn none() -> *mut PyObject {
     // SAFETY: see the module.
     new_ref(unsafe { ffi::Py_None() })
 }
@@ -181,7 +195,7 @@ pub fn overflow(_: Overflow) -> *mut PyObject {
 }
 
 /// `number < other` and its kin, where `other` may be a counter of ours too: both are read once. Takes `number` over.
-pub unsafe fn compare(number: *mut PyObject, other: *mut PyObject, operation: std::ffi::c_int) -> *mut PyObject {
+pub unsafe fn compare(number: *mut PyObject, other: *mut PyObject, operation: c_int) -> *mut PyObject {
     // SAFETY: see the module; each reference that is made here is given back here.
     unsafe {
         if number.is_null() {
