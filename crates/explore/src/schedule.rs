@@ -29,6 +29,12 @@ impl Labels {
         label
     }
 
+    /// Is there a label of this name?
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
+    }
+
     /// The name of a label.
     #[must_use]
     pub fn name(&self, label: Label) -> &str {

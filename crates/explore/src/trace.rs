@@ -163,10 +163,7 @@ impl Trace {
 
     /// The places that were read or written.
     pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
-        self.steps.iter().filter_map(|step| match step.event.operation {
-            Operation::Access { place, .. } => Some(place),
-            _ => None,
-        })
+        self.steps.iter().flat_map(|step| step.event.operation.accesses()).map(|(_, place)| place)
     }
 
     /// What the last step came to.
