@@ -127,8 +127,6 @@ def _run(setup, threads, invariant, strategy, max_runs, bound, seed, runtime, ma
                 "schedule": schedule,
                 "is_iteration_atomic": runtime == "gil",
                 "semantics": runtime,
-                "visible": [],
-                "untracked": [],
                 "reports_races": False,
             }
         )
@@ -137,7 +135,7 @@ def _run(setup, threads, invariant, strategy, max_runs, bound, seed, runtime, ma
         runs=report.runs,
         schedule=report.schedule,
         explanation=report.render() if report.verdict == "failed" else "",
-        certificate=report.certificate,
+        certificate=report.certificate | {"visible": sorted(INSTRUMENT.files)},
         reason=report.reason,
         kind=report.kind,
         pattern=report.pattern,
