@@ -1,6 +1,5 @@
 """The clock of a run: it stands still while threads work, and moves on when a wait with a limit ends."""
 
-
 from raceproof._native import control
 from raceproof.instrument import _real
 
@@ -26,9 +25,7 @@ def _in_nanoseconds(real):
     return clock
 
 
-CLOCKS = {
-    name: (_in_nanoseconds if name.endswith("_ns") else _in_seconds)(real) for name, real in _real.clocks.items()
-}
+CLOCKS = {name: (_in_nanoseconds if name.endswith("_ns") else _in_seconds)(real) for name, real in _real.clocks.items()}
 
 
 def sleep(seconds):
@@ -36,5 +33,3 @@ def sleep(seconds):
     if control.seat() < 0:
         return _real.sleep(seconds)
     return control.sleep(seconds)
-
-
