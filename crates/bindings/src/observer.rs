@@ -1,7 +1,6 @@
 //! `watch_locks`, `time_locks`, `lock_report`: looking at locks, and what Python sees of it.
 
 use primitives::observe::{self, Look, Objection, Observed};
-use primitives::raw::fork;
 use primitives::raw::guarded::Guarded;
 use primitives::stats::{self, Summary, now_ns};
 use primitives::watch::{self, Inversion, Site};
@@ -29,9 +28,8 @@ static ORDER_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static DEADLOCK_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static ORDER_WARNING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
-/// Adds the functions and the exceptions. From here on, forks are known.
+/// Adds the functions and the exceptions.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    fork::install();
     let py = module.py();
     let base = module.getattr("RaceproofError")?.cast_into::<PyType>()?;
     let (error, warning) = (py.get_type::<PyRuntimeError>(), py.get_type::<PyRuntimeWarning>());

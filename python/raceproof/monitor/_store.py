@@ -181,7 +181,7 @@ def _end():
     close_store()
 
 
-def _before_fork():
+def before_fork():
     # What SQLite knows of a file that is open must not come into the child, so the file is closed meanwhile.
     # The guard is held until after the fork, so that nobody opens another store meanwhile.
     _held.guard.acquire()
@@ -191,13 +191,13 @@ def _before_fork():
         _resting.append(native)
 
 
-def _after_fork_in_parent():
+def after_fork_in_parent():
     while _resting:
         _resting.pop().resume()
     _held.guard.release()
 
 
-def _after_fork_in_child():
+def after_fork_in_child():
     global _held
     while _resting:
         _resting.pop().abandon()
@@ -206,5 +206,3 @@ def _after_fork_in_child():
 
 
 atexit.register(_end)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
