@@ -62,6 +62,24 @@ extern "C" fn in_child() {
     super::guarded::leave_all();
 }
 
+/// The number of this process for the upper bits of a word, whose lower `SHIFT` bits are for others. The word keeps
+/// fewer bits than the number has.
+#[inline(always)]
+pub fn in_word<const SHIFT: u32>() -> u32 {
+    generation() << SHIFT
+}
+
+/// Was a word with these upper bits written in this process?
+#[inline(always)]
+pub fn is_of_now<const SHIFT: u32>(word: u32) -> bool {
+    word >> SHIFT == in_word::<SHIFT>() >> SHIFT
+}
+
+/// The word with the number of this process.
+pub fn renewed<const SHIFT: u32>(word: u32) -> u32 {
+    in_word::<SHIFT>() | word & ((1 << SHIFT) - 1)
+}
+
 /// A thread of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {

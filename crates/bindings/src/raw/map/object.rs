@@ -433,13 +433,10 @@ fn with_methods<C: Kind>(kind: NativeType) -> NativeType {
 
 fn build<'py, C: Kind>(module: &Bound<'py, PyModule>, kind: NativeType) -> PyResult<Bound<'py, PyType>> {
     let kind = kind
-        .flags(ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_HAVE_GC | methods::TPFLAGS_MAPPING)
-        .offset(c"__weaklistoffset__", offset_of!(MapObject<C>, weak_references))
-        .slot(ffi::Py_tp_new, new::<C> as *mut c_void)
+        .flags(ffi::Py_TPFLAGS_BASETYPE | methods::TPFLAGS_MAPPING)
+        .lifetime(new::<C>, deallocate::<C>, offset_of!(MapObject<C>, weak_references))
+        .collected(traverse::<C>, clear_slot::<C>)
         .slot(ffi::Py_tp_init, initialize::<C> as *mut c_void)
-        .slot(ffi::Py_tp_dealloc, deallocate::<C> as *mut c_void)
-        .slot(ffi::Py_tp_traverse, traverse::<C> as *mut c_void)
-        .slot(ffi::Py_tp_clear, clear_slot::<C> as *mut c_void)
         .slot(ffi::Py_mp_subscript, subscript::<C> as *mut c_void)
         .slot(ffi::Py_mp_ass_subscript, assign_subscript::<C> as *mut c_void)
         .slot(ffi::Py_mp_length, length::<C> as *mut c_void)
