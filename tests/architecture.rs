@@ -38,6 +38,7 @@ const STAGES_OF_EXPLORE: &[&str] = &[
     "state",
     "trace",
     "happens_before",
+    "visibility",
     "engine",
     "schedule",
     "strategy",

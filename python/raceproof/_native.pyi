@@ -16,7 +16,7 @@ from collections.abc import (
 )
 from os import PathLike
 from pathlib import Path
-from types import GenericAlias
+from types import GenericAlias, ModuleType
 from typing import Any, ClassVar, Generic, Literal, SupportsIndex, TypeVar, final, overload
 
 from typing_extensions import ParamSpec, Self
@@ -650,3 +650,6 @@ def watch_locks(
 ) -> bool: ...
 def time_locks(on: bool = True) -> bool: ...
 def lock_report() -> dict[str, Any]: ...
+
+# What `raceproof.instrument` and `raceproof.testing` use, and nobody else.
+control: ModuleType

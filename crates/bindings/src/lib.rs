@@ -6,6 +6,7 @@ mod cache;
 mod command;
 mod dict;
 mod errors;
+mod exploration;
 mod failure;
 mod flights;
 mod fork;
@@ -59,6 +60,7 @@ const PARTS: &[Part] = &[
     state::add,
     map::add,
     monitor::add,
+    exploration::add,
 ];
 
 #[pymodule(gil_used = false)]

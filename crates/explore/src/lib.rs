@@ -41,6 +41,7 @@ pub mod shrink;
 pub mod state;
 pub mod strategy;
 pub mod trace;
+pub mod visibility;
 
 use std::collections::{BTreeSet, HashSet};
 
@@ -196,9 +197,44 @@ impl Explorer {
         self
     }
 
+    /// Is it still looking for a failure, rather than into one?
+    #[must_use]
+    pub fn is_searching(&self) -> bool {
+        matches!(self.phase, Phase::Search)
+    }
+
+    /// Is this the run that an explanation is made of?
+    #[must_use]
+    pub fn is_looking(&self) -> bool {
+        matches!(self.phase, Phase::Look | Phase::Replay(_))
+    }
+
+    /// Ends a run that showed that the steps of the program are others than thought: the search begins anew with
+    /// `strategy`, and what was seen so far, failures included, counts for nothing but the number of runs. A failure
+    /// would hang on what no schedule can say.
+    pub fn end_and_restart(&mut self, strategy: Box<dyn Strategy + Send>) -> After {
+        debug_assert!(self.is_searching());
+        self.runs += 1;
+        self.restart(strategy);
+        After::More
+    }
+
+    fn restart(&mut self, strategy: Box<dyn Strategy + Send>) {
+        self.strategy = strategy;
+        (self.searched, self.redundant, self.unfinished) = (0, 0, 0);
+        (self.is_shared, self.has_spun) = (false, false);
+        self.traces = self.traces.take().map(|_| HashSet::new());
+    }
+
     /// The number of a name of a point in the program.
     pub fn label(&mut self, name: &str) -> Label {
         self.labels.intern(name)
+    }
+
+    /// Has the name been given to a label: here, or in the schedule that is replayed?
+    #[must_use]
+    pub fn knows_label(&self, name: &str) -> bool {
+        self.labels.has(name)
     }
 
     /// The names.
@@ -373,6 +409,7 @@ impl Explorer {
         left.reverse();
         let failed = self.failed.as_mut().expect("a failure");
         failed.failure = failure.expect("alike");
+        failed.schedule = Schedule::of(&trace);
         failed.trace = trace;
         self.reverse_next(left)
     }

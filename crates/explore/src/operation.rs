@@ -124,7 +124,9 @@ impl Place {
         Self { object: ObjectId(object), key: Key::Structure }
     }
 
-    fn overlaps(self, other: Place) -> bool {
+    /// Can an access to the one be one to the other?
+    #[must_use]
+    pub fn overlaps(self, other: Place) -> bool {
         self.object == other.object
             && (self.key == other.key || self.key == Key::Structure || other.key == Key::Structure)
     }
@@ -139,6 +141,18 @@ pub enum Operation {
         action: Action,
         /// To what.
         place: Place,
+    },
+    /// Reads one place and reads and writes another in one step, such as `list.extend` of another list.
+    Copy {
+        /// What is read.
+        from: Place,
+        /// What is read and written.
+        to: Place,
+    },
+    /// Asks whether a lock is taken.
+    IsHeld {
+        /// The lock.
+        lock: ObjectId,
     },
     /// Takes a lock, and waits for it. A caller of a re-entrant lock announces the outermost acquire only.
     Acquire {
@@ -258,6 +272,22 @@ impl Operation {
         Operation::Release { lock: ObjectId(lock), mode: LockMode::Exclusive }
     }
 
+    /// Does it read or write places, and nothing else?
+    #[must_use]
+    pub fn is_access(self) -> bool {
+        matches!(self, Operation::Access { .. } | Operation::Copy { .. })
+    }
+
+    /// The places that it reads or writes, and how.
+    pub fn accesses(self) -> impl Iterator<Item = (Action, Place)> {
+        let both = match self {
+            Operation::Access { action, place } => [Some((action, place)), None],
+            Operation::Copy { from, to } => [Some((Action::Read, from)), Some((Action::Update, to))],
+            _ => [None, None],
+        };
+        both.into_iter().flatten()
+    }
+
     /// How long the operation may wait, if it has a limit.
     #[must_use]
     pub fn timeout_ns(self) -> Option<u64> {
@@ -364,6 +394,10 @@ pub(crate) fn footprint(event: &Event) -> Footprint {
             let touch = if action.writes() { Touch::Write } else { Touch::Read };
             [Some((Cell::Place(place), touch)), None, None]
         }
+        Operation::Copy { from, to } => {
+            [Some((Cell::Place(from), Touch::Read)), Some((Cell::Place(to), Touch::Write)), None]
+        }
+        Operation::IsHeld { lock } => [Some((Cell::Lock(lock), Touch::Read)), None, None],
         Operation::Acquire { lock, mode, timeout_ns } => {
             let touch = match event.effect {
                 Effect::TimedOut => Touch::Read,
