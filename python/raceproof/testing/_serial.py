@@ -128,6 +128,28 @@ class Scenario:
                     self.leaves.setdefault(outcome, []).append(prefix)
                     self.held.setdefault(outcome, run.state)
 
+            self._learn_of_threads()
+
+    def _learn_of_threads(self):
+        """A run without any switch is serial, so it has to be explained; where it is not, what calls come to depends on
+        the thread that makes them, and nothing can be said."""
+        from raceproof.testing._explore import request
+
+        runs = []
+
+        def setup():
+            runs.append(self.setup())
+            return runs[-1]
+
+        control.run_exploration(
+            request(setup, self.threads(), None, strategy="dfs0", max_runs=1, runtime=self.runtime)
+        )
+        run = runs[0]
+        calls = [(thread, idx) for thread, own in enumerate(self.calls) for idx in range(len(own))]
+        is_serial = run.times == [time for call in calls for time in ((True, call), (False, call))]
+        if is_serial and self._outcome(run) not in self.leaves:
+            raise Indefinite(f"what calls come to depends on the thread that makes them: {self.summary(run)}")
+
     def _serially(self, order, is_all=True):
         """Makes the calls in the order, and then, thread by thread, all others if `is_all`."""
         if is_all:

@@ -135,6 +135,25 @@ def _gave_up(n, hung, errors, patience, notes):
     return StressOutcome("gave_up", n, errors, None, told, reason, hung, notes)
 
 
+_HERE = threading.local()
+
+
+def awaited(awaitable):
+    """What an awaitable gives, in an event loop of this thread. If it hangs, its task is cancelled by `stress`."""
+    return asyncio.run(_in_loop(awaitable))
+
+
+async def _in_loop(awaitable):
+    crew, number = getattr(_HERE, "seat", (None, None))
+    if crew is None:
+        return await awaitable
+    crew.loops[number] = (asyncio.get_running_loop(), asyncio.current_task())
+    try:
+        return await awaitable
+    finally:
+        crew.loops.pop(number, None)
+
+
 class _Crew:
     """The threads of a scenario, kept from run to run."""
 
@@ -198,18 +217,10 @@ class _Crew:
         _real.sleep(0)
 
     def _call(self, number):
-        callable_ = self.callables[number]
-        if not inspect.iscoroutinefunction(callable_):
-            callable_(self.state)
-            return
-        asyncio.run(self._in_loop(number, callable_))
-
-    async def _in_loop(self, number, callable_):
-        self.loops[number] = (asyncio.get_running_loop(), asyncio.current_task())
-        try:
-            await callable_(self.state)
-        finally:
-            self.loops.pop(number, None)
+        _HERE.seat = (self, number)
+        result = self.callables[number](self.state)
+        if inspect.iscoroutine(result):
+            awaited(result)
 
     def run(self, state, patience):
         """One run; the threads that did not come back."""
