@@ -416,6 +416,7 @@ impl Explorer {
         left.reverse();
         let failed = self.failed.as_mut().expect("a failure");
         failed.failure = failure.expect("alike");
+        failed.schedule = Schedule::of(&trace);
         failed.trace = trace;
         self.reverse_next(left)
     }

@@ -109,9 +109,9 @@ class _Instrument:
             return None
         self.codes.append(code)
         self.files.add(code.co_filename)
-        described = _code.description(code)
+        n_locals, file, instructions = _code.description(code)
         sys.monitoring.set_local_events(self.tool, code, sys.monitoring.events.INSTRUCTION)
-        return described
+        return n_locals, file, not file.startswith(_LIBRARY), instructions
 
     def _stand_in(self, thing):
         known = self._callables.get(id(thing))

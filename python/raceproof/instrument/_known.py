@@ -3,6 +3,7 @@
 What is not named here is taken to change its object if it is a method, and to read its arguments if it is a function.
 """
 
+import _thread
 import array
 import builtins
 import collections
@@ -12,6 +13,8 @@ import fractions
 import re
 import types
 import uuid
+
+from raceproof._native import control
 
 
 _READ_ALL = {
@@ -97,7 +100,8 @@ def known(stand_ins, stand_in_types):
         "calls": [(callable_, word) for callable_, word in _calls()],
         "stand_ins": list(stand_ins),
         "stand_in_types": list(stand_in_types),
-        "immutable": list(_IMMUTABLE),
+        "immutable": [*_IMMUTABLE, control.Lock, control.RLock, control.Condition],
+        "locals": [_thread._local],
         "containers": [collections.deque, array.array],
         "over": list(_over()),
     }

@@ -143,7 +143,7 @@ def _run(
         runs=report.runs,
         schedule=report.schedule,
         explanation=report.render() if report.verdict == "failed" else "",
-        certificate=report.certificate,
+        certificate=report.certificate | {"visible": sorted(INSTRUMENT.files)},
         reason=report.reason,
         kind=report.kind,
         pattern=report.pattern,
@@ -201,8 +201,6 @@ def request(
         "schedule": schedule,
         "is_iteration_atomic": runtime == "gil",
         "semantics": runtime,
-        "visible": [],
-        "untracked": [],
         "reports_races": False,
         "blocked_is_outcome": blocked_is_outcome,
     }

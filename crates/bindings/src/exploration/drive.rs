@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use explore::judge::Failure;
-use explore::outcome::{About, Outcome};
+use explore::outcome::About;
 use explore::strategy::Kind;
 use explore::trace::End;
 use explore::{After, Explorer, engine::Limits};
@@ -58,9 +58,6 @@ struct Scenario {
     /// Is C code that reads item by item one step?
     is_iteration_atomic: bool,
     semantics: String,
-    visible: Vec<String>,
-    /// Known beforehand not to be under control.
-    untracked: Vec<String>,
     /// Are unordered accesses failures in themselves?
     reports_races: bool,
     /// Are threads that wait for ever for the invariant to judge?
@@ -82,10 +79,9 @@ impl Scenario {
         let about = About {
             semantics: self.semantics.clone(),
             granularity: "one access to one object, of those that race".to_owned(),
-            visible: self.visible.clone(),
+            visible: Vec::new(),
         };
-        let mut explorer = explorer.about(about);
-        self.untracked.iter().for_each(|what| explorer.untracked(what));
+        let explorer = explorer.about(about);
         let explorer = if self.reports_races { explorer.reporting_races() } else { explorer };
         Ok(if self.blocked_is_outcome { explorer.letting_threads_wait() } else { explorer })
     }
@@ -132,24 +128,20 @@ fn run_exploration(py: Python<'_>, scenario: Scenario) -> PyResult<Exploration> 
             Err(error) => return Err(error),
         }
     };
-    report(py, *outcome, &told)
-}
-
-fn report(py: Python<'_>, outcome: Outcome, told: &[Told]) -> PyResult<Exploration> {
-    let exploration = SESSION.with(|session| Exploration::new(outcome, told, session));
-    let old = SESSION.with(|session| session.naming.clear());
-    let _aside = Aside::step();
-    drop(old);
-    let _ = py;
+    let exploration = SESSION.with(|session| Exploration::new(*outcome, &told, session));
+    forget_objects();
     Ok(exploration)
 }
 
-fn one_run(py: Python<'_>, scenario: &Scenario, kind: Kind, told: &mut Vec<Told>) -> PyResult<After> {
+/// Lets go of the objects of the last run.
+fn forget_objects() {
     let old = SESSION.with(|session| session.naming.clear());
-    {
-        let _aside = Aside::step();
-        drop(old);
-    }
+    let _aside = Aside::step();
+    drop(old);
+}
+
+fn one_run(py: Python<'_>, scenario: &Scenario, kind: Kind, told: &mut Vec<Told>) -> PyResult<After> {
+    forget_objects();
     gate::count_run();
     SESSION.with(|session| {
         session.clear();

@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
-use super::session::{Code, SESSION};
+use super::session::{Code, Origin, SESSION};
 use crate::raw::baton::Aside;
 use crate::raw::observe::callback;
 use crate::raw::observe::operands::{Builtins, Call, Instruction, Kind};
@@ -60,6 +60,7 @@ struct Known {
     stand_ins: Vec<Py<PyAny>>,
     stand_in_types: Vec<Py<PyAny>>,
     immutable: Vec<Py<PyAny>>,
+    locals: Vec<Py<PyAny>>,
     containers: Vec<Py<PyAny>>,
     /// An iterator or view, where it keeps what it goes over, and what that is.
     over: Vec<(Py<PyAny>, usize, Py<PyAny>)>,
@@ -84,6 +85,7 @@ fn install(
     known.stand_ins.iter().for_each(|object| builtins.add_stand_in(object.as_ptr()));
     known.stand_in_types.iter().for_each(|kind| builtins.add_stand_in_type(kind.as_ptr()));
     known.immutable.iter().for_each(|kind| builtins.add_immutable(kind.as_ptr()));
+    known.locals.iter().for_each(|kind| builtins.add_local(kind.as_ptr()));
     known.containers.iter().for_each(|kind| builtins.add_container(kind.as_ptr()));
     for (sample, behind_header, target) in &known.over {
         if !builtins.add_over(sample.bind(py), *behind_header, target.bind(py)) {
@@ -100,7 +102,7 @@ fn install(
 
 /// What Python says of a code object.
 #[derive(FromPyObject)]
-struct Description(usize, String, Vec<(usize, String, u16, u32, String, String, u32, String)>);
+struct Description(usize, String, bool, Vec<(usize, String, u16, u32, String, String, u32, String)>);
 
 /// A function starts whose code is not known.
 pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -109,13 +111,13 @@ pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
         let _aside = Aside::step();
         describers.describe.bind(code.py()).call1((code,))?.extract()?
     };
-    let Some(Description(n_locals, file, instructions)) = description else { return Ok(()) };
+    let Some(Description(n_locals, file, is_own, instructions)) = description else { return Ok(()) };
     SESSION.with(|session| {
         let mut sites = Vec::new();
         for (offset, kind, depth, arg, attribute, name, line, text) in instructions {
             let Some(kind) = Kind::parse(&kind) else { continue };
             let instruction = Instruction { kind, depth, arg, name: session.name(&attribute) };
-            let site = session.add_site(instruction, name, file.clone(), line, text);
+            let site = session.add_site(instruction, Origin { name, file: file.clone(), line, text, is_own });
             if sites.len() <= offset / 2 {
                 sites.resize(offset / 2 + 1, 0);
             }

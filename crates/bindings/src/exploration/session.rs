@@ -26,18 +26,26 @@ const LOCKS: u32 = 1 << 30;
 const LOCKS_OF_ONE: u32 = 1 << 20;
 /// Numbers of names are told apart from hashes of keys by this.
 const NAME: u32 = 1 << 31;
-/// A thread that is being unwound is stopped again if it goes on for so long.
-const EVENTS_OF_UNWINDING_MAX: u32 = 10_000;
+/// A thread that goes on for so many instructions without an announcement lets others go first: it may wait for them in
+/// a loop. One that is being unwound is stopped again.
+const EVENTS_MAX: u32 = 20_000;
 
-/// An instruction of the program that may touch something.
-pub struct Site {
-    pub instruction: Instruction,
+/// Where an instruction stands.
+pub struct Origin {
     /// What a schedule calls it.
     pub name: String,
     pub file: String,
     pub line: u32,
     /// What it touches, in words, such as `s.n`.
     pub text: String,
+    /// Is it in the user's code, and not in a library?
+    pub is_own: bool,
+}
+
+/// An instruction of the program that may touch something.
+pub struct Site {
+    pub instruction: Instruction,
+    pub origin: Origin,
     /// In the exploration under way; none before it is met there.
     label: Option<Label>,
     /// Is a choice of threads made before it?
@@ -69,16 +77,16 @@ struct Party {
     is_over: bool,
     /// The last instruction that it came to in code that is seen.
     site: Option<u32>,
-    n_events_of_unwinding: u32,
+    /// Instructions since it last announced something, or since it is unwound.
+    n_events: u32,
     n_locks: u32,
 }
 
-/// What stands behind a step, in words.
+/// What is known of a step besides its site.
 #[derive(Clone, Debug)]
 pub struct Told {
     /// The number of the step in its run.
     pub step: usize,
-    pub site: Option<u32>,
     pub value: Option<String>,
     /// What is said of it instead of what the site says: text, file, line.
     pub note: Option<(String, String, u32)>,
@@ -101,6 +109,8 @@ pub enum Visit {
     Never,
     /// Look at its operands.
     Look(u32, Instruction, usize),
+    /// The thread lets others go first.
+    Yield,
     /// The thread is stopped.
     Unwind,
 }
@@ -154,10 +164,11 @@ impl Session {
     }
 
     /// The number of a new site.
-    pub fn add_site(&mut self, instruction: Instruction, name: String, file: String, line: u32, text: String) -> u32 {
+    pub fn add_site(&mut self, instruction: Instruction, origin: Origin) -> u32 {
         // A schedule that is replayed has named it: it was a step there.
-        let is_step = self.explorer.as_ref().is_some_and(|explorer| explorer.knows_label(&name));
-        self.sites.push(Site { instruction, name, file, line, text, label: None, is_step });
+        let is_step = self.explorer.as_ref().is_some_and(|explorer| explorer.knows_label(&origin.name));
+        self.names[instruction.name as usize].is_written |= is_step;
+        self.sites.push(Site { instruction, origin, label: None, is_step });
         self.sites.len() as u32 - 1
     }
 
@@ -172,9 +183,9 @@ impl Session {
         self.codes.contains_key(&address)
     }
 
-    /// A site by its number.
-    pub fn site(&self, site: u32) -> &Site {
-        &self.sites[site as usize]
+    /// The site of a label of the exploration under way.
+    pub fn site_of_label(&self, label: Label) -> Option<&Site> {
+        self.sites.iter().find(|site| site.label == Some(label))
     }
 
     /// A thread comes to an instruction.
@@ -193,14 +204,10 @@ impl Session {
         if seat != DRIVER {
             let party = &mut self.parties[seat as usize];
             party.site = Some(number - 1);
-            if self.is_unwinding {
-                party.n_events_of_unwinding += 1;
-                let is_caught = party.n_events_of_unwinding > EVENTS_OF_UNWINDING_MAX;
-                return if is_caught {
-                    Visit::Unwind
-                } else {
-                    Visit::Look(number - 1, self.sites[number as usize - 1].instruction, n_locals)
-                };
+            party.n_events += 1;
+            if party.n_events > EVENTS_MAX {
+                party.n_events = 0;
+                return if self.is_unwinding { Visit::Unwind } else { Visit::Yield };
             }
         }
         Visit::Look(number - 1, self.sites[number as usize - 1].instruction, n_locals)
@@ -264,7 +271,8 @@ impl Session {
         let thread = ThreadId(seat as u32);
         let is_step = self.sites[site as usize].is_step;
         for (action, place) in places.iter().flatten() {
-            self.visibility.access(thread, *action, *place, site, self.tells_all, &mut self.racing);
+            let asks_for_all = self.tells_all && self.sites[site as usize].origin.is_own;
+            self.visibility.access(thread, *action, *place, site, asks_for_all, &mut self.racing);
             if is_step {
                 self.visibility.step(thread, *action, *place);
             }
@@ -274,6 +282,9 @@ impl Session {
         }
         self.racing.push(site);
         for site in self.racing.drain(..) {
+            if self.tells_all && !self.sites[site as usize].origin.is_own {
+                continue;
+            }
             if !self.sites[site as usize].is_step && !self.new_steps.contains(&site) {
                 self.new_steps.push(site);
             }
@@ -287,7 +298,7 @@ impl Session {
             return label;
         }
         let explorer = self.explorer.as_mut().expect("an exploration is under way");
-        *site.label.insert(explorer.label(&site.name))
+        *site.label.insert(explorer.label(&site.origin.name))
     }
 
     /// The label of a name.
@@ -307,11 +318,12 @@ impl Session {
 
     /// A new exploration.
     pub fn open(&mut self, explorer: Explorer) {
+        self.names.fill(Name::default());
         for site in &mut self.sites {
             site.label = None;
-            site.is_step = explorer.knows_label(&site.name);
+            site.is_step = explorer.knows_label(&site.origin.name);
+            self.names[site.instruction.name as usize].is_written |= site.is_step;
         }
-        self.names.fill(Name::default());
         self.explorer = Some(explorer);
         (self.tells_all, self.is_stale) = (false, false);
         self.new_steps.clear();
@@ -374,6 +386,7 @@ impl Session {
             return Turn::Over;
         }
         gate::count_step();
+        self.parties[seat as usize].n_events = 0;
         let explorer = self.explorer.as_mut().expect("an exploration is under way");
         let next = explorer.announce(ThreadId(seat as u32), operation, label);
         self.turn(next, seat)
@@ -440,11 +453,10 @@ impl Session {
         ObjectId(LOCKS + owner * LOCKS_OF_ONE + *count)
     }
 
-    /// Remembers what stands behind the step that a thread has just been granted.
-    pub fn tell(&mut self, seat: Seat, value: Option<String>, note: Option<(String, String, u32)>) {
-        let site = self.parties[seat as usize].site;
+    /// Remembers more of the step that a thread has just been granted.
+    pub fn tell(&mut self, value: Option<String>, note: Option<(String, String, u32)>) {
         let explorer = self.explorer.as_ref().expect("an exploration is under way");
         let step = explorer.trace().steps.len().saturating_sub(1);
-        self.told.push(Told { step, site, value, note });
+        self.told.push(Told { step, value, note });
     }
 }

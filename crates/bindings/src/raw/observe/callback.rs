@@ -5,6 +5,7 @@ use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use explore::operation::Operation;
 use facts::Action;
 use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
@@ -77,6 +78,7 @@ slot! {
         let (site, instruction, n_locals) = match SESSION.with(|session| session.visit(seat, code as usize, offset)) {
             Visit::Never => return disable(),
             Visit::Unwind => return raise(gate::unwind()),
+            Visit::Yield => return gate::step(Operation::Yield).map_or_else(raise, |_| keep()),
             Visit::Look(site, instruction, n_locals) => (site, instruction, n_locals),
         };
         let (Some(frame), Some(builtins)) =
@@ -182,7 +184,7 @@ fn act(
         SESSION.with(|session| session.watch(seat, site, &places));
         if SESSION.with(|session| session.tells_all) {
             let value = value(py, instruction, look);
-            SESSION.with(|session| session.tell(seat, value, None));
+            SESSION.with(|session| session.tell(value, None));
         }
     }
     Ok(())

@@ -163,6 +163,8 @@ pub struct Builtins {
     stand_ins: Addresses,
     stand_in_types: Addresses,
     immutable: Addresses,
+    /// Types whose attributes are each thread's own.
+    locals: Addresses,
     containers: Addresses,
     /// Where a view or an iterator keeps what it goes over.
     over: HashMap<usize, usize, FxBuildHasher>,
@@ -186,6 +188,11 @@ impl Builtins {
     /// Something stands in for each object of exactly this type.
     pub fn add_stand_in_type(&mut self, kind: *mut PyObject) {
         self.stand_in_types.insert(kind as usize);
+    }
+
+    /// The attributes of objects of this type are each thread's own.
+    pub fn add_local(&mut self, kind: *mut PyObject) {
+        self.locals.insert(kind as usize);
     }
 
     /// Objects of this type never change.
@@ -250,8 +257,8 @@ impl Look<'_> {
         unsafe {
             match instruction.kind {
                 Kind::LoadAttribute if self.has_stand_in(top(0)) => Sight::StandIn(0),
-                Kind::LoadAttribute if has_attributes(top(0)) => one(Action::Read, top(0), name),
-                Kind::StoreAttribute if has_attributes(top(0)) => one(Action::Write, top(0), name),
+                Kind::LoadAttribute if self.has_attributes(top(0)) => one(Action::Read, top(0), name),
+                Kind::StoreAttribute if self.has_attributes(top(0)) => one(Action::Write, top(0), name),
                 Kind::LoadGlobal => one(Action::Read, self.frame.globals(), name),
                 Kind::StoreGlobal => one(Action::Write, self.frame.globals(), name),
                 Kind::LoadCell => one(Action::Read, self.frame.local(instruction.arg as usize), Part::All),
@@ -276,6 +283,21 @@ impl Look<'_> {
                 Kind::Enter if self.has_stand_in(top(0)) => Sight::StandIn(0),
                 Kind::Enter | Kind::LoadAttribute | Kind::StoreAttribute => Sight::Nothing,
             }
+        }
+    }
+
+    /// Does the object keep attributes that can be set and that threads share? Those of a built-in type do not, and those
+    /// of a `threading.local` are each thread's own.
+    unsafe fn has_attributes(&self, object: *mut PyObject) -> bool {
+        // SAFETY: operands are alive.
+        unsafe {
+            if object.is_null() {
+                return false;
+            }
+            let kind = ffi::Py_TYPE(object);
+            let is_own = [kind, (*kind).tp_base].iter().any(|kind| self.builtins.locals.contains(&(*kind as usize)));
+            let has_some = ffi::PyType_HasFeature(kind, ffi::Py_TPFLAGS_HEAPTYPE) != 0 || (*kind).tp_dictoffset != 0;
+            has_some && !is_own
         }
     }
 
@@ -558,18 +580,6 @@ impl Look<'_> {
             }
             [sight, _] => sight,
         }
-    }
-}
-
-/// Does the object keep attributes that can be set? Built-in types do not.
-unsafe fn has_attributes(object: *mut PyObject) -> bool {
-    // SAFETY: operands are alive.
-    unsafe {
-        !object.is_null()
-            && (ffi::PyType_HasFeature(ffi::Py_TYPE(object), ffi::Py_TPFLAGS_HEAPTYPE) != 0
-                || ffi::PyModule_Check(object) != 0
-                || ffi::PyType_Check(object) != 0
-                || ffi::PyFunction_Check(object) != 0)
     }
 }
 
