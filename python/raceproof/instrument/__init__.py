@@ -93,9 +93,14 @@ class _Instrument:
         table = _known.known(
             [real for real, _ in self._callables.values()], [_real.Lock, _real.RLock, _real.Condition]
         )
-        control.install(
-            table, sys.monitoring.DISABLE, self._describe, self._stand_in, _words.shown, _words.loaded
-        )
+        describers = {
+            "describe": self._describe,
+            "is_seen": is_seen,
+            "stand_in": self._stand_in,
+            "shown": _words.shown,
+            "loaded": _words.loaded,
+        }
+        control.install(table, sys.monitoring.DISABLE, describers)
         if not _layout.check(free[0]):
             sys.monitoring.free_tool_id(free[0])
             raise RuntimeError(
@@ -103,6 +108,11 @@ class _Instrument:
                 "and refuses to run"
             )
         self.tool = free[0]
+        events = sys.monitoring.events
+        sys.monitoring.register_callback(self.tool, events.INSTRUCTION, control.on_instruction)
+        sys.monitoring.register_callback(self.tool, events.PY_START, control.on_start)
+        # For good: to switch it on and off again would cost all code of the process more than it does.
+        sys.monitoring.set_events(self.tool, events.PY_START)
 
     def _describe(self, code):
         if not is_seen(code):
@@ -170,18 +180,13 @@ class _Instrument:
         self._patch(queue, "time", _clock.CLOCKS["monotonic"])
         self._patch(asyncio, "new_event_loop", _loop.new_event_loop)
         self._patch(asyncio.events, "new_event_loop", _loop.new_event_loop)
-        events = sys.monitoring.events
-        sys.monitoring.register_callback(self.tool, events.INSTRUCTION, control.on_instruction)
-        sys.monitoring.register_callback(self.tool, events.PY_START, control.on_start)
         for code in self.codes:
-            sys.monitoring.set_local_events(self.tool, code, events.INSTRUCTION)
-        sys.monitoring.set_events(self.tool, events.PY_START)
+            sys.monitoring.set_local_events(self.tool, code, sys.monitoring.events.INSTRUCTION)
         self._collects = gc.isenabled()
         gc.disable()
         return self
 
     def __exit__(self, *error):
-        sys.monitoring.set_events(self.tool, 0)
         for code in self.codes:
             sys.monitoring.set_local_events(self.tool, code, 0)
         while self._patched:
@@ -190,7 +195,6 @@ class _Instrument:
         self.proxies.clear()
         if self._collects:
             gc.enable()
-            gc.collect()
 
 
 INSTRUMENT = _Instrument()

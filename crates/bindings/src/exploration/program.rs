@@ -16,9 +16,13 @@ use crate::raw::observe::callback;
 use crate::raw::observe::operands::{Builtins, Call, Instruction, Kind};
 
 /// The functions of `raceproof.instrument` that are called from here.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
 struct Describers {
     /// `(code)`: a [`Description`], or None for code that is not seen.
     describe: Py<PyAny>,
+    /// `(code)`: is it seen?
+    is_seen: Py<PyAny>,
     /// `(object)`: what stands in for it, or None.
     stand_in: Py<PyAny>,
     /// `(value)`: in words.
@@ -72,10 +76,7 @@ fn install(
     py: Python<'_>,
     known: Known,
     disable: &Bound<'_, PyAny>,
-    describe: Py<PyAny>,
-    stand_in: Py<PyAny>,
-    shown: Py<PyAny>,
-    loaded: Py<PyAny>,
+    describers: Describers,
 ) -> PyResult<()> {
     let mut builtins = Builtins::default();
     for (callable, word) in &known.calls {
@@ -96,7 +97,7 @@ fn install(
     // All of these are addresses of objects that must not go away.
     std::mem::forget(known);
     callback::install(builtins, disable);
-    let _ = DESCRIBERS.set(py, Describers { describe, stand_in, shown, loaded });
+    let _ = DESCRIBERS.set(py, describers);
     Ok(())
 }
 
@@ -126,6 +127,13 @@ pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
         session.add_code(code.as_ptr() as usize, Code { n_locals, sites });
     });
     Ok(())
+}
+
+/// Is what this code touches seen? Asked outside of runs.
+pub fn is_seen(code: &Bound<'_, PyAny>) -> bool {
+    let Some(describers) = DESCRIBERS.get(code.py()) else { return true };
+    let answer = describers.is_seen.bind(code.py()).call1((code,));
+    answer.and_then(|answer| answer.is_truthy()).unwrap_or(true)
 }
 
 /// What stands in for an object.

@@ -100,14 +100,19 @@ slot! {
 
     /// `(code, offset)`: at the start of a function.
     fn on_start(_this: *mut PyObject, args: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
-        if baton::me() == NOBODY || n != 2 {
+        if n != 2 {
             return keep();
         }
         let code = *args;
+        let py = Python::assume_attached();
+        if baton::me() == NOBODY {
+            // It may be called under control later, if it is seen at all.
+            let is_seen = program::is_seen(&Bound::from_borrowed_ptr(py, code));
+            return if is_seen { keep() } else { disable() };
+        }
         if SESSION.with(|session| session.knows(code as usize)) {
             return disable();
         }
-        let py = Python::assume_attached();
         let code = Bound::from_borrowed_ptr(py, code);
         program::meet(&code).map_or_else(raise, |()| disable())
     } else null_mut()
