@@ -34,6 +34,9 @@ pub enum Command {
     Explain(ExplainArgs),
     /// List the rules
     Rules,
+    /// Run a scenario under control, schedule after schedule, until one fails or all are walked through. This executes
+    /// the code, in a child process with limits on time and memory
+    Explore(ExploreArgs),
     /// Show what running programs say of their health, and their incidents, on a page of this machine
     Dashboard(DashboardArgs),
 }
@@ -120,6 +123,46 @@ pub struct ExplainArgs {
     pub rule: String,
 }
 
+/// What `explore` can be told.
+#[derive(Debug, Args)]
+#[command(after_help = "exit status: 0 proved or nothing found, 1 a schedule fails, 2 gave up or could not do it")]
+pub struct ExploreArgs {
+    /// `file.py::Scenario`: an object or class with `setup`, `threads` and perhaps `invariant` (or `check`) and `spec`,
+    /// or a function that starts threads itself; `file.py` alone is a module with these names
+    #[arg(value_name = "SCENARIO")]
+    pub scenario: String,
+    /// How schedules are chosen: `auto`, `random`, `pct2`, `pct3`, `pos`, `dfs`, `dfs0`, `dfs1`, ..., or `dpor`
+    #[arg(long, default_value = "auto", value_name = "NAME")]
+    pub strategy: String,
+    /// Make no more runs than this [default: 100000]
+    #[arg(long, value_name = "N")]
+    pub max_runs: Option<u64>,
+    /// Walk through the schedules with at most so many preemptions
+    #[arg(long, value_name = "N")]
+    pub bound: Option<u32>,
+    /// Where chance begins
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub seed: u64,
+    /// The runtime that is explored for [default: that of the Python which runs this]
+    #[arg(long, value_parser = explored(), value_name = "RUNTIME")]
+    pub runtime: Option<RuntimeArg>,
+    /// How a failure is shown
+    #[arg(long, value_parser = formats(), default_value = "text", value_name = "FORMAT")]
+    pub format: Format,
+    /// Write the result to a file instead of the terminal
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Run this schedule, once, instead of looking for one
+    #[arg(long, value_name = "SCHEDULE")]
+    pub replay: Option<String>,
+    /// End the child process after so many seconds, and give up
+    #[arg(long, value_name = "SECONDS", default_value_t = 300)]
+    pub time_limit: u64,
+    /// Let the child process have no more memory than so many MiB; 0 is no limit
+    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    pub memory_limit: u64,
+}
+
 /// What `dashboard` can be told.
 #[derive(Debug, Args)]
 pub struct DashboardArgs {
@@ -176,6 +219,11 @@ impl From<ConfidenceArg> for Confidence {
 /// The formats of [`report`], read as they are written.
 fn formats() -> impl TypedValueParser<Value = Format> {
     PossibleValuesParser::new(Format::ALL.map(Format::as_str)).try_map(|word| word.parse::<Format>())
+}
+
+/// The runtimes that code can be explored for.
+fn explored() -> impl TypedValueParser<Value = RuntimeArg> {
+    PossibleValuesParser::new(["gil", "free-threaded"]).try_map(|word| RuntimeArg::from_str(&word, false))
 }
 
 /// When to colour.

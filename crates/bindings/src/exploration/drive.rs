@@ -8,7 +8,8 @@ use explore::outcome::About;
 use explore::strategy::Kind;
 use explore::trace::End;
 use explore::{After, Explorer, engine::Limits};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::create_exception;
+use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::gate;
@@ -25,8 +26,16 @@ const STUCK_AFTER: Duration = Duration::from_secs(20);
 
 static IS_STUCK: AtomicBool = AtomicBool::new(false);
 
-/// Adds `run_exploration`.
+create_exception!(
+    raceproof,
+    NotSerial,
+    PyException,
+    "An invariant raises this where no serial order of the calls explains what they came to."
+);
+
+/// Adds `run_exploration` and `NotSerial`.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("NotSerial", module.py().get_type::<NotSerial>())?;
     module.add_function(wrap_pyfunction!(run_exploration, module)?)?;
     super::report::add(module)
 }
@@ -51,6 +60,8 @@ struct Scenario {
     semantics: String,
     /// Are unordered accesses failures in themselves?
     reports_races: bool,
+    /// Are threads that wait for ever for the invariant to judge?
+    blocked_is_outcome: bool,
 }
 
 impl Scenario {
@@ -71,7 +82,8 @@ impl Scenario {
             visible: Vec::new(),
         };
         let explorer = explorer.about(about);
-        Ok(if self.reports_races { explorer.reporting_races() } else { explorer })
+        let explorer = if self.reports_races { explorer.reporting_races() } else { explorer };
+        Ok(if self.blocked_is_outcome { explorer.letting_threads_wait() } else { explorer })
     }
 }
 
@@ -220,13 +232,17 @@ fn seen(py: Python<'_>, scenario: &Scenario, state: &Py<PyAny>) -> PyResult<Opti
         let failure = session.failure.take().map(|(thread, what)| Failure::Raised { thread, what });
         (failure, session.explorer.as_ref().map(|explorer| explorer.trace().end))
     });
-    let (None, Some(End::Complete), Some(invariant)) = (&failure, end, &scenario.invariant) else {
+    let is_over = end == Some(End::Complete) || (end == Some(End::Deadlock) && scenario.blocked_is_outcome);
+    let (None, true, Some(invariant)) = (&failure, is_over, &scenario.invariant) else {
         return Ok(failure);
     };
     match invariant.bind(py).call1((state,)) {
         Ok(wrong) if wrong.is_none() => Ok(None),
         Ok(wrong) => Ok(Some(Failure::Invariant(wrong.str()?.to_string()))),
-        Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => {
+        Err(error) if error.is_instance_of::<NotSerial>(py) => {
+            Ok(Some(Failure::NotLinearizable(error.value(py).str()?.to_string())))
+        }
+        Err(error) if error.is_instance_of::<PyException>(py) => {
             let _aside = Aside::step();
             Ok(Some(Failure::Invariant(gate::described(py, &error).unwrap_or_default())))
         }

@@ -298,18 +298,22 @@ impl Exploration {
         Ok(all)
     }
 
-    /// The failure as a report in one of the formats of `raceproof check`; empty if there is none.
+    /// The failure as a report in one of the formats of `raceproof check`. If there is none the text is empty, and other
+    /// formats have no findings.
     #[pyo3(signature = (format = "text", colour = false))]
     fn render(&self, format: &str, colour: bool) -> PyResult<String> {
         let format: Format =
             format.parse().map_err(|cause: report::UnknownFormat| PyValueError::new_err(cause.to_string()))?;
         let mut files = Files::default();
-        let Some(finding) = self.finding(&mut files) else { return Ok(String::new()) };
+        let findings: Vec<Finding> = self.finding(&mut files).into_iter().collect();
+        if findings.is_empty() && format == Format::Text {
+            return Ok(String::new());
+        }
         let runtime =
             if self.outcome.certificate.about.semantics == "gil" { Runtime::Gil } else { Runtime::FreeThreaded };
         let page = Page {
             files: &files,
-            findings: &[finding],
+            findings: &findings,
             rules: &[&RULE],
             runtime,
             version: env!("CARGO_PKG_VERSION"),
