@@ -7,9 +7,11 @@ import asyncio
 import dataclasses
 import inspect
 import itertools
+import os
+from pathlib import Path
 from typing import Any
 
-from raceproof.instrument import INSTRUMENT, _loop
+
 from raceproof.prove import _quiet
 from raceproof.prove._globals import Globals
 from raceproof.prove._load import Modules
@@ -60,6 +62,34 @@ class Case:
     def data(self) -> dict[str, Any]:
         """As plain data."""
         return dataclasses.asdict(self)
+
+    def words(self) -> str:
+        """In one line, for people."""
+        at_once = " and ".join(f"`{call.function}`" for call in self.calls)
+        if len(set(self.calls)) == 1 and len(self.calls) == 2:
+            at_once = f"`{self.calls[0].function}` twice"
+        how = "as tasks of one event loop" if self.loops == "one" else "at once"
+        after = ", then ".join(f"`{call.function}`" for call in self.before)
+        return f"{at_once} {how}" + (f", after {after}" if after else "")
+
+    def below(self, root: Path) -> "Case":
+        """With paths that are relative to a folder made absolute."""
+        return self._with_paths(lambda file: str((root / file).resolve()))
+
+    def relative(self, root: Path) -> "Case":
+        """With paths relative to a folder."""
+        return self._with_paths(lambda file: os.path.relpath(file, root))
+
+    def _with_paths(self, path):
+        def moved(calls):
+            return tuple(Call(path(call.file), call.function) for call in calls)
+
+        return dataclasses.replace(
+            self,
+            calls=moved(self.calls),
+            before=moved(self.before),
+            place_file=path(self.place_file) if self.place_file else "",
+        )
 
 
 class NotSerial(AssertionError):

@@ -7,9 +7,14 @@ import importlib.abc
 import importlib.machinery
 import importlib.util
 import sys
+import sysconfig
 from pathlib import Path
 
 from raceproof.prove import _stubs
+
+
+_INSTALLED = tuple({sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+_IMPORTED = set()
 
 
 class CannotImport(Exception):
@@ -52,7 +57,6 @@ class Modules:
         self.overlay = overlay or {}
         self._finder = _stubs.Finder()
         self._by_file = {}
-        self._roots = set()
 
     @property
     def stubbed(self):
@@ -66,19 +70,13 @@ class Modules:
         return self._by_file[file]
 
     def imported(self):
-        """The modules of the program that are imported: those below the folders that it imports from, and that are not
-        installed packages."""
-        here = tuple(str(root) + "/" for root in self._roots)
-        found = []
-        for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
-            if file and file.startswith(here) and "/site-packages/" not in file and "/lib/python" not in file:
-                found.append(module)
-        return found
+        """The modules of the program: those that were imported for a scenario, of this process, and that are neither
+        installed nor stubs."""
+        known = [sys.modules.get(name) for name in sorted(_IMPORTED)]
+        return [it for it in known if getattr(it, "__file__", None) and not it.__file__.startswith(_INSTALLED)]
 
     def _import(self, file):
         roots = list(_roots(Path(file)))
-        self._roots.update(roots)
         with self._finders(roots):
             error = None
             for root in roots:
@@ -102,7 +100,10 @@ class Modules:
         if known is not None and getattr(known, "__file__", None) != file:
             # Another file of this name, from an earlier scenario in this process.
             del sys.modules[name]
-        return importlib.import_module(name)
+        before = set(sys.modules)
+        module = importlib.import_module(name)
+        _IMPORTED.update(set(sys.modules) - before, [name])
+        return module
 
     @contextlib.contextmanager
     def _finders(self, roots):
