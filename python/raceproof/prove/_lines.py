@@ -8,11 +8,13 @@ _TOOLS = (5, 1, 0)
 
 
 class Watch:
-    """Notes which of some spans of lines are come to, while it is active."""
+    """Notes, while it is active, to which of some lines runs come. Each of `wanted` is a list of spans of which one
+    is enough: file, first line, last line."""
 
-    def __init__(self, spans):
-        self.spans = spans
-        self.met = set()
+    def __init__(self, wanted):
+        self._wanted = wanted
+        self._spans = {span for spans in wanted for span in spans}
+        self._met = set()
         self._tool = None
 
     def __enter__(self):
@@ -30,21 +32,21 @@ class Watch:
 
     def _at(self, code, line):
         is_near = False
-        for span in self.spans:
-            file, (first, last) = span
+        for span in self._spans:
+            file, first, last = span
             if code.co_filename == file:
                 is_near = True
                 if first <= line <= last:
-                    self.met.add(span)
+                    self._met.add(span)
         return None if is_near else sys.monitoring.DISABLE
 
     def clear(self):
         """Forgets what was met."""
-        self.met.clear()
+        self._met.clear()
 
     def missing(self):
-        """The spans that were not met."""
-        return [span for span in dict.fromkeys(self.spans) if span not in self.met]
+        """Of the wanted ones, those of which no span was met."""
+        return [spans for spans in self._wanted if self._met.isdisjoint(spans)]
 
     @contextlib.contextmanager
     def paused(self):

@@ -29,18 +29,17 @@ class Side:
     """One path of a finding: functions from the access outwards, and the lines of the access."""
 
     functions: list[Call]
-    file: str
-    lines: tuple[int, int]
+    lines: list[tuple[str, int, int]]
     is_task: bool
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> "Side":
         """From plain data."""
         functions = [Call(**call) for call in data["functions"]]
-        file, lines = data["file"], tuple(data["lines"])
+        lines = [(it["file"], it["first"], it["last"]) for it in data["lines"]]
         if not functions:
-            functions = [Call(file, name) for name in _lines.functions_at(file, lines[0])]
-        return cls(functions, file, lines, data["is_task"])
+            functions = [Call(file, name) for file, line, _ in lines for name in _lines.functions_at(file, line)]
+        return cls(list(dict.fromkeys(functions)), lines, data["is_task"])
 
 
 @dataclasses.dataclass
@@ -71,7 +70,7 @@ class Search:
         self.ends_at = time.monotonic() + request["time_limit"] * 0.8
         self.kept = {}
         self.reasons = []
-        self.watch = _lines.Watch([(side.file, side.lines) for side in self.sides])
+        self.watch = _lines.Watch([side.lines for side in self.sides])
 
     def run(self) -> Found:
         """Searches."""
@@ -147,7 +146,7 @@ class Search:
             return self._note(f"the arguments that were made do not fit: {name} where the calls run one after another")
         missing = self.watch.missing()
         if missing:
-            lines = " and ".join(str(line) for _, (line, _) in missing)
+            lines = " and ".join(str(lines[0][1]) for lines in missing)
             return self._note(f"no call came to line {lines}")
         return runner
 
@@ -170,7 +169,8 @@ class Search:
         return name in (outcome.reason or "")
 
     def _is_line(self, file, line):
-        return any(side.file == file and side.lines[0] <= line <= side.lines[1] for side in self.sides)
+        lines = [it for side in self.sides for it in side.lines]
+        return any(known == file and first <= line <= last for known, first, last in lines)
 
     # --- which scenarios there are
 

@@ -4,6 +4,7 @@ mod check;
 mod dashboard;
 mod explain;
 mod fix;
+mod prove;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -25,6 +26,7 @@ pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
     match command {
         Command::Check(args) => check::run(args),
         Command::Fix(args) => fix::run(args),
+        Command::Prove(args) => prove::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Rules => rules::run(),
         Command::Dashboard(args) => dashboard::run(args),
