@@ -98,7 +98,11 @@ fn install(py: Python<'_>, known: Known, disable: &Bound<'_, PyAny>, describers:
 
 /// What Python says of a code object.
 #[derive(FromPyObject)]
-struct Description(usize, String, bool, Vec<(usize, String, u16, u32, String, String, u32, String)>);
+struct Description(usize, String, bool, Vec<Described>);
+
+/// An instruction: offset, kind, depth, operand, attribute, name in a schedule, line, text.
+#[derive(FromPyObject)]
+struct Described(usize, String, u16, u32, String, String, u32, String);
 
 /// A function starts whose code is not known.
 pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -111,7 +115,9 @@ pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
     let keys: Vec<u32> = instructions.iter().map(|it| key_of_name(&PyString::new(code.py(), &it.4))).collect();
     SESSION.with(|session| {
         let mut sites = Vec::new();
-        for ((offset, kind, depth, arg, attribute, name, line, text), key) in instructions.into_iter().zip(keys) {
+        for (Described(offset, kind, depth, arg, attribute, name, line, text), key) in
+            instructions.into_iter().zip(keys)
+        {
             let Some(kind) = Kind::parse(&kind) else { continue };
             let instruction = Instruction { kind, depth, arg, name: session.name(&attribute, key) };
             let site = session.add_site(instruction, Origin { name, file: file.clone(), line, text, is_own });
