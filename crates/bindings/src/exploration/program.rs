@@ -65,6 +65,8 @@ struct Known {
     stand_in_types: Vec<Py<PyAny>>,
     immutable: Vec<Py<PyAny>>,
     locals: Vec<Py<PyAny>>,
+    /// An object of a class in Python that can be called.
+    python_call: Py<PyAny>,
     containers: Vec<Py<PyAny>>,
     /// An iterator or view, where it keeps what it goes over, and what that is.
     over: Vec<(Py<PyAny>, usize, Py<PyAny>)>,
@@ -82,6 +84,7 @@ fn install(py: Python<'_>, known: Known, disable: &Bound<'_, PyAny>, describers:
     known.stand_in_types.iter().for_each(|kind| builtins.add_stand_in_type(kind.as_ptr()));
     known.immutable.iter().for_each(|kind| builtins.add_immutable(kind.as_ptr()));
     known.locals.iter().for_each(|kind| builtins.add_local(kind.as_ptr()));
+    builtins.add_python_call(known.python_call.bind(py));
     known.containers.iter().for_each(|kind| builtins.add_container(kind.as_ptr()));
     for (sample, behind_header, target) in &known.over {
         if !builtins.add_over(sample.bind(py), *behind_header, target.bind(py)) {
