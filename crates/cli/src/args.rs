@@ -30,6 +30,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Repair what can be repaired mechanically
     Fix(FixArgs),
+    /// Make findings happen: run the code in child processes, and find the schedule that fails
+    Prove(ProveArgs),
     /// Print the page of a rule
     Explain(ExplainArgs),
     /// List the rules
@@ -85,9 +87,64 @@ pub struct FixArgs {
     /// Print what would change as a unified diff, and write nothing
     #[arg(long)]
     pub diff: bool,
+    /// Run the scenario of each finding before and after, in child processes, and refuse fixes that do not help
+    #[arg(long)]
+    pub prove: bool,
+    /// How far `--prove` goes.
+    #[command(flatten)]
+    pub limits: Limits,
     /// Print nothing but the diff or the refusals
     #[arg(long, short)]
     pub quiet: bool,
+}
+
+/// What `prove` can be told.
+#[derive(Debug, Args)]
+#[command(after_help = "`prove` imports and calls the code that it is about, each finding in a child process of its \
+    own. The child has a limit of CPU time and of memory (setrlimit) and is killed after its time. Nothing else keeps \
+    the code from doing what it does: do not run it on code that you would not run.")]
+pub struct ProveArgs {
+    /// What is looked at, and how.
+    #[command(flatten)]
+    pub scope: Scope,
+    /// How far it goes.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// Write a pytest file for each failure into this folder: it fails until the code is repaired
+    #[arg(long, value_name = "DIR")]
+    pub write: Option<PathBuf>,
+    /// How the outcome is shown
+    #[arg(long, value_enum, default_value = "text", value_name = "FORMAT")]
+    pub format: ProofFormat,
+    /// No progress and no notes
+    #[arg(long, short)]
+    pub quiet: bool,
+}
+
+/// How far runs go.
+#[derive(Debug, Args)]
+pub struct Limits {
+    /// The most runs of one scenario
+    #[arg(long, value_name = "N", default_value_t = 20_000)]
+    pub max_runs: u64,
+    /// The most seconds for one finding
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    pub time_limit: u64,
+    /// The most memory for one finding, in megabytes
+    #[arg(long, value_name = "MB", default_value_t = 2_048)]
+    pub memory_limit: u64,
+    /// The interpreter that runs the code, CPython 3.13 with raceproof [default: the one that raceproof was started with]
+    #[arg(long, value_name = "FILE")]
+    pub python: Option<PathBuf>,
+}
+
+/// The forms of an outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ProofFormat {
+    /// for people
+    Text,
+    /// for tools
+    Json,
 }
 
 /// Which files, which rules, for which runtime: the same for every verb that analyses.
@@ -97,7 +154,7 @@ pub struct Scope {
     #[arg(default_value = ".")]
     pub paths: Vec<PathBuf>,
     /// Run these rules only: names, codes, beginnings of codes such as `RP2`, or `all`
-    #[arg(long, value_name = "RULES", value_delimiter = ',')]
+    #[arg(long, alias = "rule", value_name = "RULES", value_delimiter = ',')]
     pub select: Vec<String>,
     /// Leave these rules out, after `--select`
     #[arg(long, value_name = "RULES", value_delimiter = ',')]

@@ -6,8 +6,11 @@ before are replaced where code that is seen uses them. Code that is seen is what
 interpreter's own library, and of that the modules that hold shared state.
 """
 
+import _thread
 import asyncio
+import collections
 import gc
+import logging
 import queue
 import sys
 import sysconfig
@@ -15,14 +18,10 @@ import threading
 import time
 from pathlib import Path
 
-import _thread
-
 from raceproof._native import control
-from raceproof.instrument import _clock, _code, _known, _layout, _loop, _real, _threads, _words
+from raceproof.instrument import _clock, _code, _known, _layout, _loop, _models, _real, _threads, _words
 
-_LIBRARY = tuple(
-    str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("stdlib", "platstdlib")
-)
+_LIBRARY = tuple(str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("stdlib", "platstdlib"))
 _SITE = tuple({str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("purelib", "platlib")})
 _OURS = str(Path(__file__).resolve().parent.parent) + "/"
 # Modules of the library that hold state which threads share. The others are taken to be right.
@@ -38,7 +37,7 @@ def is_seen(code) -> bool:
     """Is what this code touches seen?"""
     file = code.co_filename
     if file.startswith("<frozen") or file.startswith(_OURS):
-        return False
+        return file == _models.__file__
     for site in _SITE:
         if file.startswith(site):
             return not file.removeprefix(site).startswith(_UNSEEN_PACKAGES)
@@ -73,6 +72,7 @@ class _Instrument:
                 (_real.SimpleQueue, queue._PySimpleQueue),
                 (_real.start_new_thread, _threads.start_new_thread),
                 (_real.sleep, _clock.sleep),
+                (collections._count_elements, _models.count_elements),
                 *((real, _clock.CLOCKS[name]) for name, real in _real.clocks.items()),
             )
         }
@@ -90,9 +90,7 @@ class _Instrument:
         if not free:
             raise RuntimeError("no number is free in sys.monitoring: switch off coverage or the debugger")
         sys.monitoring.use_tool_id(free[0], "raceproof")
-        table = _known.known(
-            [real for real, _ in self._callables.values()], [_real.Lock, _real.RLock, _real.Condition]
-        )
+        table = _known.known([real for real, _ in self._callables.values()], [_real.Lock, _real.RLock, _real.Condition])
         describers = {
             "describe": self._describe,
             "is_seen": is_seen,
@@ -121,7 +119,7 @@ class _Instrument:
         self.files.add(code.co_filename)
         n_locals, file, instructions = _code.description(code)
         sys.monitoring.set_local_events(self.tool, code, sys.monitoring.events.INSTRUCTION)
-        return n_locals, file, not file.startswith(_LIBRARY), instructions
+        return n_locals, file, not file.startswith((*_LIBRARY, _OURS)), instructions
 
     def _stand_in(self, thing):
         known = self._callables.get(id(thing))
@@ -178,6 +176,8 @@ class _Instrument:
             self._patch(time, name, clock)
         self._patch(threading, "_time", _clock.CLOCKS["monotonic"])
         self._patch(queue, "time", _clock.CLOCKS["monotonic"])
+        # It would tell of each thread that is unwound.
+        self._patch(logging.getLogger("concurrent.futures"), "disabled", True)
         self._patch(asyncio, "new_event_loop", _loop.new_event_loop)
         self._patch(asyncio.events, "new_event_loop", _loop.new_event_loop)
         for code in self.codes:

@@ -10,12 +10,13 @@ import collections
 import datetime
 import decimal
 import fractions
+import functools
+import math
 import re
 import types
 import uuid
 
 from raceproof._native import control
-
 
 _READ_ALL = {
     list: "copy count index __len__ __iter__ __contains__ __reversed__",
@@ -27,7 +28,8 @@ _READ_ALL = {
 _READ_KEY = {dict: "get __getitem__ __contains__", list: "__getitem__", set: "__contains__"}
 _UPDATE_KEY = {dict: "setdefault pop __setitem__ __delitem__", set: "add discard remove"}
 _STEPWISE = (sum, min, max, any, all)
-_NEUTRAL = "isinstance issubclass id callable super vars dir globals locals hash type print input open abs round".split()
+_READERS = (len, sorted, iter, repr, format, ascii, bin, chr, ord, divmod, pow, math.fsum, math.prod, functools.reduce)
+_NEUTRAL = "isinstance issubclass id callable super dir globals locals hash type print input open abs round".split()
 _IMMUTABLE = (
     str,
     bytes,
@@ -70,6 +72,9 @@ def _calls():
         function = getattr(builtins, name)
         if isinstance(function, types.BuiltinFunctionType):
             yield function, "ignore"
+    for function in _READERS:
+        yield function, "read arguments"
+    yield vars, "dict"
     yield next, "next"
     yield getattr, "get attribute"
     yield hasattr, "get attribute"
@@ -105,5 +110,3 @@ def known(stand_ins, stand_in_types):
         "containers": [collections.deque, array.array],
         "over": list(_over()),
     }
-
-

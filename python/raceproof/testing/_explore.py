@@ -64,8 +64,8 @@ def explore(
     """Runs a scenario under control, schedule after schedule, until one fails or all have been walked through.
 
     `setup()` returns the state. Each of `threads` is called with it in a thread of its own; the coroutine functions
-    among them are tasks of one event loop in one thread (for more loops, call `asyncio.run` in threads). At the end of a run
-    `invariant(state)` returns False or raises if something is wrong. A thread that raises, a deadlock, a
+    among them are tasks of one event loop in one thread (for more loops, call `asyncio.run` in threads). At the end of
+    a run `invariant(state)` returns False or raises if something is wrong. A thread that raises, a deadlock, a
     notification that is missed and a livelock are failures too.
 
     `spec` asks for more: `spec()` gives a state to run the threads on one after the other (`setup` itself, or a plain

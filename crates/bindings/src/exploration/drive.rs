@@ -115,7 +115,7 @@ fn run_exploration(py: Python<'_>, scenario: Scenario) -> PyResult<Exploration> 
     let driving = Driving;
     let _pinned = Pinned::new();
     program::set_iteration_atomic(scenario.is_iteration_atomic);
-    SESSION.with(|session| session.open(explorer));
+    SESSION.with(|session| session.open(explorer, scenario.schedule.is_some()));
     let mut told = Vec::new();
     let outcome = loop {
         match one_run(py, &scenario, kind, &mut told) {

@@ -13,7 +13,7 @@ use pyo3::types::PyString;
 use super::session::{Code, Origin, SESSION};
 use crate::raw::baton::Aside;
 use crate::raw::observe::callback;
-use crate::raw::observe::operands::{Builtins, Call, Instruction, Kind};
+use crate::raw::observe::operands::{Builtins, Call, Instruction, Kind, key_of_name};
 
 /// The functions of `raceproof.instrument` that are called from here.
 #[derive(FromPyObject)]
@@ -72,12 +72,7 @@ struct Known {
 
 /// Takes what `raceproof.instrument` knows; once.
 #[pyfunction]
-fn install(
-    py: Python<'_>,
-    known: Known,
-    disable: &Bound<'_, PyAny>,
-    describers: Describers,
-) -> PyResult<()> {
+fn install(py: Python<'_>, known: Known, disable: &Bound<'_, PyAny>, describers: Describers) -> PyResult<()> {
     let mut builtins = Builtins::default();
     for (callable, word) in &known.calls {
         let call = Call::parse(word).ok_or_else(|| PyValueError::new_err(format!("no kind of call `{word}`")))?;
@@ -113,11 +108,12 @@ pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
         describers.describe.bind(code.py()).call1((code,))?.extract()?
     };
     let Some(Description(n_locals, file, is_own, instructions)) = description else { return Ok(()) };
+    let keys: Vec<u32> = instructions.iter().map(|it| key_of_name(&PyString::new(code.py(), &it.4))).collect();
     SESSION.with(|session| {
         let mut sites = Vec::new();
-        for (offset, kind, depth, arg, attribute, name, line, text) in instructions {
+        for ((offset, kind, depth, arg, attribute, name, line, text), key) in instructions.into_iter().zip(keys) {
             let Some(kind) = Kind::parse(&kind) else { continue };
-            let instruction = Instruction { kind, depth, arg, name: session.name(&attribute) };
+            let instruction = Instruction { kind, depth, arg, name: session.name(&attribute, key) };
             let site = session.add_site(instruction, Origin { name, file: file.clone(), line, text, is_own });
             if sites.len() <= offset / 2 {
                 sites.resize(offset / 2 + 1, 0);

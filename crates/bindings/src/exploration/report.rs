@@ -190,7 +190,7 @@ fn in_words(step: &Step, what: &str, value: Option<&str>) -> Option<String> {
     Some(match step.event.operation {
         Operation::Access { action: Action::Read, .. } => with_value("reads"),
         Operation::Access { action: Action::Write, .. } => with_value("writes"),
-        Operation::Access { .. } | Operation::Copy { .. } => with_value("changes"),
+        Operation::Access { .. } | Operation::Both { .. } => with_value("changes"),
         Operation::Acquire { .. } => format!("takes the lock in `{what}`{missed}"),
         Operation::TryAcquire { .. } => format!("tries the lock in `{what}`{missed}"),
         Operation::IsHeld { .. } => format!("asks for the lock in `{what}`"),

@@ -8,6 +8,7 @@ use explore::trace::Label;
 use explore::visibility::Visibility;
 use explore::{Explorer, Next};
 use facts::Action;
+use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
 use rustc_hash::FxBuildHasher;
 
@@ -24,8 +25,6 @@ const TYPES: u32 = u32::MAX;
 /// Numbers of locks and conditions, by who made them: the setup of a run, a thread of a run, or what outlives runs.
 const LOCKS: u32 = 1 << 30;
 const LOCKS_OF_ONE: u32 = 1 << 20;
-/// Numbers of names are told apart from hashes of keys by this.
-const NAME: u32 = 1 << 31;
 /// A thread that goes on for so many instructions without an announcement lets others go first: it may wait for them in
 /// a loop. One that is being unwound is stopped again.
 const EVENTS_MAX: u32 = 20_000;
@@ -61,6 +60,8 @@ pub struct Code {
 
 #[derive(Clone, Copy, Default)]
 struct Name {
+    /// The part of an object that it names: that of an item of its `__dict__`.
+    key: u32,
     is_written: bool,
     is_of_types: bool,
 }
@@ -132,6 +133,7 @@ pub struct Session {
     /// Sites that become steps after this run.
     new_steps: Vec<u32>,
     is_stale: bool,
+    is_any_written: bool,
     /// Are all conflicting accesses steps, for a better story?
     pub tells_all: bool,
     pub told: Vec<Told>,
@@ -146,13 +148,13 @@ pub struct Session {
 impl Session {
     // --- what is known of the program
 
-    /// The number of a name of an attribute or global.
-    pub fn name(&mut self, name: &str) -> u32 {
+    /// The number of a name of an attribute or global, whose key in a dict is `key`.
+    pub fn name(&mut self, name: &str, key: u32) -> u32 {
         if let Some(number) = self.name_numbers.get(name) {
             return *number;
         }
         let number = self.names.len() as u32;
-        self.names.push(Name::default());
+        self.names.push(Name { key, ..Name::default() });
         self.name_numbers.insert(name.to_owned(), number);
         number
     }
@@ -167,7 +169,6 @@ impl Session {
     pub fn add_site(&mut self, instruction: Instruction, origin: Origin) -> u32 {
         // A schedule that is replayed has named it: it was a step there.
         let is_step = self.explorer.as_ref().is_some_and(|explorer| explorer.knows_label(&origin.name));
-        self.names[instruction.name as usize].is_written |= is_step;
         self.sites.push(Site { instruction, origin, label: None, is_step });
         self.sites.len() as u32 - 1
     }
@@ -236,7 +237,7 @@ impl Session {
             return None;
         }
         Some(match places[1] {
-            Some((_, to)) => Operation::Copy { from: place, to },
+            Some(second) => Operation::Both { first: (action, place), second },
             None => Operation::Access { action, place },
         })
     }
@@ -245,11 +246,11 @@ impl Session {
         let Touch { action, object, part } = *touch;
         let key = match part {
             Part::All => return Some((action, Place::structure(self.naming.number(object, seat as usize)))),
-            Part::Item(key) => key & !NAME,
+            Part::Item(key) => key,
             Part::Name(number) => {
                 let name = &mut self.names[number as usize];
                 let is_type = Naming::is_type(object);
-                if !action.writes() && !name.is_written {
+                if !action.writes() && !name.is_written && !self.is_any_written {
                     return None;
                 }
                 if action.writes() && (!name.is_written || (is_type && !name.is_of_types)) {
@@ -258,12 +259,20 @@ impl Session {
                     self.is_stale = true;
                 }
                 if name.is_of_types || is_type {
-                    return Some((action, Place::item(TYPES, number | NAME)));
+                    return Some((action, Place::item(TYPES, name.key)));
                 }
-                number | NAME
+                name.key
             }
         };
         Some((action, Place::item(self.naming.number(object, seat as usize), key)))
+    }
+
+    /// The program gets hold of the dict of an object's attributes: an item of it is the attribute, and any name may be
+    /// written through it.
+    pub fn meet_dict(&mut self, seat: Seat, object: *mut PyObject, dict: *mut PyObject) {
+        self.naming.alias(dict, object, seat as usize);
+        self.is_stale |= !self.is_any_written;
+        self.is_any_written = true;
     }
 
     /// The access is made.
@@ -317,12 +326,15 @@ impl Session {
     // --- the runs
 
     /// A new exploration.
-    pub fn open(&mut self, explorer: Explorer) {
-        self.names.fill(Name::default());
+    pub fn open(&mut self, explorer: Explorer, is_replay: bool) {
+        for name in &mut self.names {
+            (name.is_written, name.is_of_types) = (false, false);
+        }
+        // In a replay nothing is to be found out: the schedule knows the steps.
+        self.is_any_written = is_replay;
         for site in &mut self.sites {
             site.label = None;
             site.is_step = explorer.knows_label(&site.origin.name);
-            self.names[site.instruction.name as usize].is_written |= site.is_step;
         }
         self.explorer = Some(explorer);
         (self.tells_all, self.is_stale) = (false, false);

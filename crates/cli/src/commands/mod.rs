@@ -5,6 +5,7 @@ mod dashboard;
 mod explain;
 mod explore;
 mod fix;
+mod prove;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ pub(crate) fn run(command: &Command) -> Result<Answer, Error> {
     let exit = match command {
         Command::Check(args) => check::run(args)?,
         Command::Fix(args) => fix::run(args)?,
+        Command::Prove(args) => prove::run(args)?,
         Command::Explain(args) => explain::run(args)?,
         Command::Rules => rules::run()?,
         Command::Dashboard(args) => dashboard::run(args)?,

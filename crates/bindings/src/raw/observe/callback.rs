@@ -11,7 +11,7 @@ use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 
 use super::frame::{Frame, IS_KNOWN};
-use super::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch};
+use super::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, key_of_name};
 use crate::exploration::gate;
 use crate::exploration::program;
 use crate::exploration::session::{SESSION, Visit};
@@ -175,6 +175,21 @@ fn act(
             }
             return Ok(());
         }
+        Sight::Dict(object) => {
+            if seat != DRIVER {
+                let aside = Aside::step();
+                // SAFETY: the object is alive; this is what the instruction does.
+                let dict = unsafe { Held(ffi::PyObject_GenericGetDict(object, null_mut())) };
+                if dict.is_none() {
+                    // SAFETY: attached. It has none, which the instruction will say.
+                    unsafe { ffi::PyErr_Clear() };
+                    return Ok(());
+                }
+                drop(aside);
+                SESSION.with(|session| session.meet_dict(seat, object, dict.0));
+            }
+            return Ok(());
+        }
         Sight::Touches(one, two) => [Some(one), two],
         Sight::Dynamic(object, name, action) => [dynamic(py, seat, object, name, action), None],
     };
@@ -207,8 +222,9 @@ fn dynamic(
     }
     // SAFETY: the operand is alive.
     let name = unsafe { Bound::from_borrowed_ptr(py, name) };
-    let name = name.cast::<pyo3::types::PyString>().ok()?.to_str().ok()?;
-    let number = SESSION.with(|session| session.name(name));
+    let name = name.cast::<pyo3::types::PyString>().ok()?;
+    let (text, key) = (name.to_str().ok()?, key_of_name(name));
+    let number = SESSION.with(|session| session.name(text, key));
     Some(Touch { action, object, part: Part::Name(number) })
 }
 

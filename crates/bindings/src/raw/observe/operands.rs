@@ -18,6 +18,8 @@ use super::frame::{Frame, member};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     LoadAttribute,
+    /// `x.__dict__`.
+    LoadDict,
     StoreAttribute,
     LoadGlobal,
     StoreGlobal,
@@ -50,6 +52,7 @@ impl Kind {
     pub fn parse(word: &str) -> Option<Kind> {
         Some(match word {
             "load attribute" => Kind::LoadAttribute,
+            "load dict" => Kind::LoadDict,
             "store attribute" => Kind::StoreAttribute,
             "load global" => Kind::LoadGlobal,
             "store global" => Kind::StoreGlobal,
@@ -109,12 +112,14 @@ pub struct Touch {
 #[derive(Clone, Copy, Debug)]
 pub enum Sight {
     Nothing,
-    /// Reads or writes; of two, the first is a read and the second an update, in one step.
+    /// Reads or writes, in one step.
     Touches(Touch, Option<Touch>),
     /// The operand at this place is to be replaced by what stands in for it.
     StandIn(usize),
     /// The operand at this place goes over this container, which is read item by item.
     Stepwise(usize, *mut PyObject),
+    /// The dict of the attributes of this object is got hold of.
+    Dict(*mut PyObject),
     /// `getattr`, `setattr` and `delattr`: the object, the name, and what is done.
     Dynamic(*mut PyObject, *mut PyObject, Action),
 }
@@ -129,11 +134,15 @@ pub enum Call {
     UpdateAll,
     /// Reads its arguments.
     ReadArguments,
+    /// Changes its arguments: what is assumed of a function that is not known.
+    UpdateArguments,
     Next,
     /// Reads its first argument item by item: other threads come in between.
     Stepwise,
     GetAttribute,
     SetAttribute,
+    /// `vars`.
+    Dict,
 }
 
 impl Call {
@@ -145,10 +154,12 @@ impl Call {
             "update key" => Call::UpdateKey,
             "update all" => Call::UpdateAll,
             "read arguments" => Call::ReadArguments,
+            "update arguments" => Call::UpdateArguments,
             "next" => Call::Next,
             "stepwise" => Call::Stepwise,
             "get attribute" => Call::GetAttribute,
             "set attribute" => Call::SetAttribute,
+            "dict" => Call::Dict,
             _ => return None,
         })
     }
@@ -258,6 +269,7 @@ impl Look<'_> {
             match instruction.kind {
                 Kind::LoadAttribute if self.has_stand_in(top(0)) => Sight::StandIn(0),
                 Kind::LoadAttribute if self.has_attributes(top(0)) => one(Action::Read, top(0), name),
+                Kind::LoadDict if self.has_attributes(top(0)) => Sight::Dict(top(0)),
                 Kind::StoreAttribute if self.has_attributes(top(0)) => one(Action::Write, top(0), name),
                 Kind::LoadGlobal => one(Action::Read, self.frame.globals(), name),
                 Kind::StoreGlobal => one(Action::Write, self.frame.globals(), name),
@@ -281,7 +293,7 @@ impl Look<'_> {
                 Kind::CallNamed => self.call(instruction.arg as usize, 1),
                 Kind::CallSpread => self.call_spread(instruction.arg as usize & 1),
                 Kind::Enter if self.has_stand_in(top(0)) => Sight::StandIn(0),
-                Kind::Enter | Kind::LoadAttribute | Kind::StoreAttribute => Sight::Nothing,
+                Kind::Enter | Kind::LoadAttribute | Kind::LoadDict | Kind::StoreAttribute => Sight::Nothing,
             }
         }
     }
@@ -396,10 +408,7 @@ impl Look<'_> {
         // SAFETY: operands are alive.
         let sights = unsafe { [self.whole(left, Action::Read), self.whole(right, Action::Read)] };
         match sights {
-            [Sight::Touches(one, _), Sight::Touches(two, _)] => {
-                // Two reads in one step; the second is told as an update, which errs on the side of more orders.
-                Sight::Touches(one, Some(Touch { action: Action::Update, ..two }))
-            }
+            [Sight::Touches(one, _), Sight::Touches(two, _)] => Sight::Touches(one, Some(two)),
             [Sight::Nothing, sight] | [sight, _] => sight,
         }
     }
@@ -505,6 +514,14 @@ impl Look<'_> {
             match call {
                 Call::Ignore => Sight::Nothing,
                 Call::ReadArguments => self.arguments(argument, first),
+                Call::UpdateArguments => match self.arguments(argument, first) {
+                    Sight::Touches(one, None) => Sight::Touches(Touch { action: Action::Update, ..one }, None),
+                    Sight::Touches(one, Some(two)) => {
+                        let [one, two] = [one, two].map(|touch| Touch { action: Action::Update, ..touch });
+                        Sight::Touches(one, Some(two))
+                    }
+                    sight => sight,
+                },
                 Call::Next => match argument(first) {
                     object if object.is_null() || ffi::PyGen_Check(object) != 0 => Sight::Nothing,
                     object => match self.advance(object) {
@@ -521,6 +538,8 @@ impl Look<'_> {
                 Call::Stepwise => self.arguments(argument, first),
                 Call::GetAttribute => Sight::Dynamic(argument(first), argument(first + 1), Action::Read),
                 Call::SetAttribute => Sight::Dynamic(argument(first), argument(first + 1), Action::Write),
+                Call::Dict if argument(first).is_null() => Sight::Nothing,
+                Call::Dict => Sight::Dict(argument(first)),
                 _ if owner.is_null() => Sight::Nothing,
                 Call::ReadAll => one(Action::Read, owner, Part::All),
                 Call::ReadKey => one(Action::Read, owner, key_of(owner, argument(first))),
@@ -551,7 +570,7 @@ impl Look<'_> {
         // SAFETY: operands are alive.
         unsafe {
             if owner.is_null() {
-                return Call::ReadArguments;
+                return Call::UpdateArguments;
             }
             let kind = ffi::Py_TYPE(owner);
             if self.builtins.immutable.contains(&(kind as usize)) { Call::ReadArguments } else { Call::UpdateAll }
@@ -575,9 +594,7 @@ impl Look<'_> {
             }
         }
         match found {
-            [Sight::Touches(one, _), Sight::Touches(two, _)] => {
-                Sight::Touches(one, Some(Touch { action: Action::Update, ..two }))
-            }
+            [Sight::Touches(one, _), Sight::Touches(two, _)] => Sight::Touches(one, Some(two)),
             [sight, _] => sight,
         }
     }
@@ -612,7 +629,17 @@ unsafe fn key_of(container: *mut PyObject, key: *mut PyObject) -> Part {
         if !is_plain {
             return Part::All;
         }
-        let hash = ffi::PyObject_Hash(key) as u64;
-        Part::Item((hash ^ (hash >> 32)) as u32)
+        Part::Item(fold(ffi::PyObject_Hash(key)))
     }
+}
+
+fn fold(hash: ffi::Py_hash_t) -> u32 {
+    let hash = hash as u64;
+    (hash ^ (hash >> 32)) as u32
+}
+
+/// The part of an object that an attribute of this name is: that of an item of its `__dict__`.
+pub fn key_of_name(name: &Bound<'_, pyo3::types::PyString>) -> u32 {
+    // SAFETY: the hash of a string is its own.
+    fold(unsafe { ffi::PyObject_Hash(name.as_ptr()) })
 }
