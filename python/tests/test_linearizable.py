@@ -119,7 +119,9 @@ def test_a_sample_is_not_called_a_proof():
 def test_arguments_come_from_their_pools():
     outcome = linearizable(Stack, {"push": [1, 2], "pop": []})
     assert outcome.verdict == "failed"
-    assert outcome.scenario == (("pop()",), ("pop()", "push(1)")) or any("push" in call for own in outcome.scenario for call in own)
+    assert outcome.scenario == (("pop()",), ("pop()", "push(1)")) or any(
+        "push" in call for own in outcome.scenario for call in own
+    )
 
 
 def test_a_call_that_waits_is_an_outcome():

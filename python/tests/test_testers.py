@@ -215,7 +215,11 @@ def test_a_lost_update_is_reported_every_time():
     for _ in range(5):
         result = access(add)
         assert list(result) == ACCESS_KEYS
-        assert (result["test_type"], result["num_operations"], result["results_count"]) == ("concurrent_access", 100, 100)
+        assert (result["test_type"], result["num_operations"], result["results_count"]) == (
+            "concurrent_access",
+            100,
+            100,
+        )
         assert result["is_thread_safe"] is False
         assert "no sequential order" in result["errors"][0]
 
@@ -281,7 +285,12 @@ def test_scaling_measures_each_number_of_threads():
 def test_the_suite_of_the_guide():
     suite = ThreadSafetyTestSuite()
     results = asyncio.run(suite.run_all_tests())
-    assert list(results) == ["singleton_thread_safety", "concurrent_access", "singleton_performance", "concurrent_performance"]
+    assert list(results) == [
+        "singleton_thread_safety",
+        "concurrent_access",
+        "singleton_performance",
+        "concurrent_performance",
+    ]
     assert suite.validate_results(results)
 
 

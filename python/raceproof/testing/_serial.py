@@ -95,7 +95,9 @@ class Run:
 class Scenario:
     """Calls for each thread, on what `make()` gives."""
 
-    def __init__(self, make, calls, spec=None, *, observe=None, keeps_time=False, names=None, runtime=None, locate=None):
+    def __init__(
+        self, make, calls, spec=None, *, observe=None, keeps_time=False, names=None, runtime=None, locate=None
+    ):
         self.make = make
         self.calls = [list(own) for own in calls]
         self.spec = make if spec is None else spec
@@ -154,9 +156,7 @@ class Scenario:
             runs.append(self.setup())
             return runs[-1]
 
-        control.run_exploration(
-            request(setup, self.threads(), None, strategy="dfs0", max_runs=1, runtime=self.runtime)
-        )
+        control.run_exploration(request(setup, self.threads(), None, strategy="dfs0", max_runs=1, runtime=self.runtime))
         run = runs[0]
         calls = [(thread, idx) for thread, own in enumerate(self.calls) for idx in range(len(own))]
         is_serial = run.times == [time for call in calls for time in ((True, call), (False, call))]
