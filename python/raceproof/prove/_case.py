@@ -11,7 +11,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-
 from raceproof.prove import _quiet
 from raceproof.prove._globals import Globals
 from raceproof.prove._load import Modules
