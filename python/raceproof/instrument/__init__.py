@@ -6,6 +6,7 @@ before are replaced where code that is seen uses them. Code that is seen is what
 interpreter's own library, and of that the modules that hold shared state.
 """
 
+import asyncio
 import gc
 import queue
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import _thread
 
 from raceproof._native import control
-from raceproof.instrument import _clock, _code, _known, _layout, _real, _threads, _words
+from raceproof.instrument import _clock, _code, _known, _layout, _loop, _real, _threads, _words
 
 _LIBRARY = tuple(
     str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("stdlib", "platstdlib")
@@ -167,6 +168,8 @@ class _Instrument:
             self._patch(time, name, clock)
         self._patch(threading, "_time", _clock.CLOCKS["monotonic"])
         self._patch(queue, "time", _clock.CLOCKS["monotonic"])
+        self._patch(asyncio, "new_event_loop", _loop.new_event_loop)
+        self._patch(asyncio.events, "new_event_loop", _loop.new_event_loop)
         events = sys.monitoring.events
         sys.monitoring.register_callback(self.tool, events.INSTRUCTION, control.on_instruction)
         sys.monitoring.register_callback(self.tool, events.PY_START, control.on_start)

@@ -1,13 +1,15 @@
 """`explore` and `replay`: a scenario under control."""
 
+import functools
 import gc
+import inspect
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from raceproof._native import control
-from raceproof.instrument import INSTRUMENT
+from raceproof.instrument import INSTRUMENT, _loop
 
 _COLLECT_EVERY = 500
 
@@ -59,7 +61,8 @@ def explore(
 ) -> Outcome:
     """Runs a scenario under control, schedule after schedule, until one fails or all have been walked through.
 
-    `setup()` returns the state. Each of `threads` is called with it in a thread of its own. At the end of a run
+    `setup()` returns the state. Each of `threads` is called with it in a thread of its own; the coroutine functions
+    among them are tasks of one event loop in one thread (for more loops, call `asyncio.run` in threads). At the end of a run
     `invariant(state)` returns False or raises if something is wrong. A thread that raises, a deadlock, a
     notification that is missed and a livelock are failures too.
 
@@ -114,7 +117,7 @@ def _run(setup, threads, invariant, strategy, max_runs, bound, seed, runtime, ma
         report = control.run_exploration(
             {
                 "setup": setup,
-                "threads": list(threads),
+                "threads": _in_threads(threads),
                 "invariant": checked,
                 "roots": INSTRUMENT.roots,
                 "strategy": strategy,
@@ -141,3 +144,10 @@ def _run(setup, threads, invariant, strategy, max_runs, bound, seed, runtime, ma
         steps=report.steps,
         report=report,
     )
+
+
+def _in_threads(threads):
+    """The callables of the threads: the coroutine functions together are one."""
+    tasks = [it for it in threads if inspect.iscoroutinefunction(it)]
+    plain = [it for it in threads if not inspect.iscoroutinefunction(it)]
+    return [*plain, functools.partial(_loop.run_together, tasks)] if tasks else plain

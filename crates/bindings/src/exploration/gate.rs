@@ -80,7 +80,13 @@ pub fn unwind() -> PyErr {
 pub fn step(operation: Operation) -> PyResult<Effect> {
     let seat = baton::me();
     let label = SESSION.with(|session| session.label_of(seat));
-    step_at(operation, label)
+    let effect = step_at(operation, label)?;
+    SESSION.with(|session| {
+        if session.tells_all {
+            session.tell(seat, None, None);
+        }
+    });
+    Ok(effect)
 }
 
 /// The same at a label.

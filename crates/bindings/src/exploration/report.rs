@@ -58,7 +58,10 @@ impl Exploration {
         let decides = |idx: usize| decisive.is_some_and(|(a, b)| a == idx || b == idx);
         let words = |idx: usize, step: &Step| {
             let noted = told.iter().find(|told| told.step == idx);
-            let site = noted.map(|noted| session.site(noted.site));
+            if let Some((text, file, line)) = noted.and_then(|noted| noted.note.clone()) {
+                return Some(Line { thread: step.event.thread.idx(), file, line, text, decides: decides(idx) });
+            }
+            let site = noted.and_then(|noted| noted.site).map(|site| session.site(site));
             let what = site.map_or("?", |site| &site.text);
             let text = in_words(step, what, noted.and_then(|noted| noted.value.as_deref()))?;
             let (file, line) = site.map_or((String::new(), 0), |site| (site.file.clone(), site.line));

@@ -78,8 +78,10 @@ struct Party {
 pub struct Told {
     /// The number of the step in its run.
     pub step: usize,
-    pub site: u32,
+    pub site: Option<u32>,
     pub value: Option<String>,
+    /// What is said of it instead of what the site says: text, file, line.
+    pub note: Option<(String, String, u32)>,
 }
 
 /// Who has the baton next.
@@ -288,11 +290,16 @@ impl Session {
         *site.label.insert(explorer.label(&site.name))
     }
 
+    /// The label of a name.
+    pub fn label_named(&mut self, name: &str) -> Label {
+        self.explorer.as_mut().expect("an exploration is under way").label(name)
+    }
+
     /// Where a thread stands: the last instruction that it came to.
     pub fn label_of(&mut self, seat: Seat) -> Label {
         match self.parties[seat as usize].site {
             Some(site) => self.label(site),
-            None => self.explorer.as_mut().expect("an exploration is under way").label("?"),
+            None => self.label_named("?"),
         }
     }
 
@@ -387,7 +394,7 @@ impl Session {
     pub fn leave(&mut self, seat: Seat) -> Seat {
         self.parties[seat as usize].is_over = true;
         if !self.is_unwinding {
-            let label = self.explorer.as_mut().expect("an exploration is under way").label("end");
+            let label = self.label_named("end");
             match self.announce(seat, Operation::Exit, label) {
                 Turn::Of(other) => return other,
                 Turn::Mine => unreachable!("a thread does not go on after its end"),
@@ -434,10 +441,10 @@ impl Session {
     }
 
     /// Remembers what stands behind the step that a thread has just been granted.
-    pub fn tell(&mut self, seat: Seat, value: Option<String>) {
-        let Some(site) = self.parties[seat as usize].site else { return };
+    pub fn tell(&mut self, seat: Seat, value: Option<String>, note: Option<(String, String, u32)>) {
+        let site = self.parties[seat as usize].site;
         let explorer = self.explorer.as_ref().expect("an exploration is under way");
         let step = explorer.trace().steps.len().saturating_sub(1);
-        self.told.push(Told { step, site, value });
+        self.told.push(Told { step, site, value, note });
     }
 }

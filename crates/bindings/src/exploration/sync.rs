@@ -31,6 +31,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(clock_ns, module)?)?;
     module.add_function(wrap_pyfunction!(join, module)?)?;
     module.add_function(wrap_pyfunction!(choose, module)?)?;
+    module.add_function(wrap_pyfunction!(note, module)?)?;
     module.add_function(wrap_pyfunction!(fail, module)?)?;
     module.add_function(wrap_pyfunction!(untracked, module)?)
 }
@@ -420,16 +421,30 @@ fn join(thread: u32, timeout: Option<f64>) -> PyResult<bool> {
     Ok(true)
 }
 
-/// One of `n` ways to go on, as a number below `n`: the strategy chooses.
+/// One of `n` ways to go on, as a number below `n`: the strategy chooses. A schedule calls the place `label`.
 #[pyfunction]
-fn choose(n: u32) -> PyResult<u32> {
+fn choose(n: u32, label: &str) -> PyResult<u32> {
     if n < 2 || !is_controlled() {
         return Ok(0);
     }
-    Ok(match step(Operation::Choice { n })? {
+    let label = SESSION.with(|session| session.label_named(label));
+    Ok(match gate::step_at(Operation::Choice { n }, label)? {
         Effect::Branch(branch) => branch,
         _ => 0,
     })
+}
+
+/// Says in words what the thread does after the step that it has just been granted, and where.
+#[pyfunction]
+fn note(text: String, file: String, line: u32) {
+    if is_controlled() {
+        let seat = baton::me();
+        SESSION.with(|session| {
+            if session.tells_all {
+                session.tell(seat, None, Some((text, file, line)));
+            }
+        });
+    }
 }
 
 /// An exception that ends a thread of the run and that nobody sees: the run has failed.

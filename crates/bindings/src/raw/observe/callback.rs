@@ -182,7 +182,7 @@ fn act(
         SESSION.with(|session| session.watch(seat, site, &places));
         if SESSION.with(|session| session.tells_all) {
             let value = value(py, instruction, look);
-            SESSION.with(|session| session.tell(seat, value));
+            SESSION.with(|session| session.tell(seat, value, None));
         }
     }
     Ok(())
