@@ -46,6 +46,8 @@ pub struct Access {
     pub(crate) version: u32,
     /// What is special about it.
     pub traits: Traits,
+    /// Was it told that a write came without order after this read?
+    pub(crate) is_told: bool,
 }
 
 /// What is special about an access.
@@ -61,7 +63,6 @@ pub struct Traits {
     pub is_initial: bool,
     /// Which constant is written; 0 for something else.
     pub constant: u8,
-    pub(crate) is_told: bool,
 }
 
 /// What two accesses are to each other.
@@ -190,7 +191,7 @@ impl Memory {
         let (clock, hard) = watcher.times();
         let locks = watcher.lock_set(&self.lock_sets);
         let (thread, slot, stamp) = (watcher.thread, watcher.slot, watcher.stamp);
-        let now = Access { thread, slot, clock, hard, stamp, stack, locks, read: 0, version: 0, traits };
+        let now = Access { thread, slot, clock, hard, stamp, stack, locks, read: 0, version: 0, traits, is_told: false };
         let mut shard = self.shard(address).lock();
         let object = shard.entry(address).or_insert_with(|| {
             let (word, bit) = Memory::bit(address);
@@ -269,8 +270,8 @@ impl Variable {
         }
         for read in &mut self.reads {
             let is_past = watcher.clock.covers(read.slot, read.clock);
-            if !is_past && !read.traits.is_told && may_hurt(read, &now, None) {
-                read.traits.is_told = true;
+            if !is_past && !read.is_told && may_hurt(read, &now, None) {
+                read.is_told = true;
                 found.push(Conflict { relation: Relation::Unordered, before: *read, now, own_read: None });
             }
         }
@@ -313,7 +314,7 @@ mod tests {
     use crate::thread::{Message, Slots};
 
     const READ: Traits =
-        Traits { writes: false, is_one_step: false, iterates: false, is_initial: false, constant: 0, is_told: false };
+        Traits { writes: false, is_one_step: false, iterates: false, is_initial: false, constant: 0 };
     const WRITE: Traits = Traits { writes: true, ..READ };
     const STEP: Traits = Traits { is_one_step: true, ..WRITE };
 

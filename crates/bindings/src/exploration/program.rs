@@ -54,7 +54,7 @@ pub fn set_iteration_atomic(is_atomic: bool) {
 /// What is known of built-ins.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct Known {
+pub struct Known {
     /// Functions and methods in C, and what they do.
     calls: Vec<(Py<PyAny>, String)>,
     stand_ins: Vec<Py<PyAny>>,
@@ -76,6 +76,13 @@ fn install(
     shown: Py<PyAny>,
     loaded: Py<PyAny>,
 ) -> PyResult<()> {
+    callback::install(builtins(py, known)?, disable);
+    let _ = DESCRIBERS.set(py, Describers { describe, stand_in, shown, loaded });
+    Ok(())
+}
+
+/// The table of what is known of built-ins. It refers to objects that are kept for ever.
+pub fn builtins(py: Python<'_>, known: Known) -> PyResult<Builtins> {
     let mut builtins = Builtins::default();
     for (callable, word) in &known.calls {
         let call = Call::parse(word).ok_or_else(|| PyValueError::new_err(format!("no kind of call `{word}`")))?;
@@ -93,9 +100,7 @@ fn install(
     }
     // All of these are addresses of objects that must not go away.
     std::mem::forget(known);
-    callback::install(builtins, disable);
-    let _ = DESCRIBERS.set(py, Describers { describe, stand_in, shown, loaded });
-    Ok(())
+    Ok(builtins)
 }
 
 /// What Python says of a code object.

@@ -31,3 +31,4 @@ pub mod set;
 pub mod sharing;
 pub mod slots;
 pub mod symbol;
+pub mod watch;
