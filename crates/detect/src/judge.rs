@@ -92,6 +92,9 @@ fn call(conflict: &Conflict, source: &Source<'_>) -> Option<(Pattern, Option<(Ac
         });
     }
     if !(before.traits.writes && now.traits.writes) {
+        if let Some(pair) = tested_alike(&before, &now, source) {
+            return Some((Pattern::CheckThenAct, Some(pair)));
+        }
         let is_step = [before, now].iter().any(|access| access.traits.writes && access.traits.is_one_step);
         return match [before, now].iter().any(|access| access.traits.iterates) {
             true if is_step => Some((Pattern::Iteration, None)),
@@ -112,6 +115,13 @@ fn call(conflict: &Conflict, source: &Source<'_>) -> Option<(Pattern, Option<(Ac
         () if is_same || is_initial => Some((Pattern::UnorderedRead, None)),
         () => Some((Pattern::UnorderedWrites, None)),
     }
+}
+
+/// A write after a test, and the same test by the other thread: had that come earlier, it would have written too.
+fn tested_alike(before: &Access, now: &Access, source: &Source<'_>) -> Option<(Access, Stack)> {
+    let (write, read) = if before.traits.writes { (before, now) } else { (now, before) };
+    let is_alike = (source.site)(write.read)? == (source.site)(read.stack)?;
+    (is_alike && pair(write, source)?).then_some((*write, write.read))
 }
 
 /// Does a write depend on what its thread has read before, in the same function? With it, whether there is a branch.
@@ -234,6 +244,13 @@ mod tests {
         let (write, read) = (access(1, 101, 0, true), access(2, 201, 0, false));
         assert_eq!(names(&[("lo", write, read)], false), [(Pattern::UnorderedRead, 1)]);
         assert_eq!(names(&[("lo", write, read), ("hi", write, read)], false), [(Pattern::TornRead, 2)]);
+    }
+
+    #[test]
+    fn the_same_test_by_both_is_a_test_then_an_act() {
+        let (act, test) = (access(1, 2, 1, true), access(2, 1, 0, false));
+        assert_eq!(names(&[("n", act, test)], true), [(Pattern::CheckThenAct, 1)]);
+        assert_eq!(names(&[("n", access(1, 3, 2, true), test)], true), [(Pattern::UnorderedRead, 1)]);
     }
 
     #[test]

@@ -231,8 +231,8 @@ fn may_hurt(before: &Access, now: &Access, own_read: Option<&Access>) -> bool {
     if one.writes && two.writes {
         return !(one.is_one_step && two.is_one_step) || own_read.is_some() || before.read != 0;
     }
-    let is_step = |it: Traits| it.writes && it.is_one_step;
-    !(is_step(one) || is_step(two)) || one.iterates || two.iterates
+    let is_step = |it: &Access| it.traits.writes && it.traits.is_one_step && it.read == 0;
+    !(is_step(before) || is_step(now)) || one.iterates || two.iterates
 }
 
 impl Variable {
