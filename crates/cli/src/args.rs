@@ -34,6 +34,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// List the rules
     Rules,
+    /// Run a program under the race detector, and tell what its threads did without order. This executes the program
+    Run(RunArgs),
     /// Show what running programs say of their health, and their incidents, on a page of this machine
     Dashboard(DashboardArgs),
 }
@@ -118,6 +120,30 @@ pub struct Scope {
 pub struct ExplainArgs {
     /// The name or the code of a rule
     pub rule: String,
+}
+
+/// What `run` can be told.
+#[derive(Debug, Args)]
+#[command(after_help = "exit status: 1 findings, 2 could not do it, else that of the program")]
+pub struct RunArgs {
+    /// The script
+    #[arg(value_name = "SCRIPT")]
+    pub target: String,
+    /// What the script is told
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub arguments: Vec<String>,
+    /// The script is the name of a module, as for `python -m`
+    #[arg(long, short)]
+    pub module: bool,
+    /// How findings are shown
+    #[arg(long, value_parser = formats(), default_value = "text", value_name = "FORMAT")]
+    pub format: Format,
+    /// Write the findings to a file instead of the standard error
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Hide findings that we are less sure of [default: medium]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub confidence: Option<ConfidenceArg>,
 }
 
 /// What `dashboard` can be told.

@@ -207,9 +207,13 @@ impl Builder<'_, '_> {
             Pattern::LostUpdate => "what the other thread wrote is lost",
             _ => "although it is no longer so",
         };
+        let meanwhile = match other.traits.writes {
+            true => format!("{two} writes {}", at(self, other.stack)?),
+            false => format!("{two} makes the same test, and goes on in the same way"),
+        };
         Ok(vec![
             format!("{one} reads {}", at(self, read)?),
-            format!("{two} writes {}", at(self, other.stack)?),
+            meanwhile,
             format!("{one} writes {}: {ending}", at(self, mine.stack)?),
         ])
     }

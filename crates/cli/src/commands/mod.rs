@@ -5,6 +5,7 @@ mod dashboard;
 mod explain;
 mod fix;
 mod rules;
+mod run;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -18,17 +19,19 @@ use crate::discover::{Discovered, Globs, Wanted, discover};
 use crate::error::Error;
 use crate::selection::{Names, chosen, resolve};
 use crate::texts::{self, Texts};
-use crate::{Exit, progress::Progress};
+use crate::{Answer, progress::Progress};
 
 /// Runs a verb.
-pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
-    match command {
-        Command::Check(args) => check::run(args),
-        Command::Fix(args) => fix::run(args),
-        Command::Explain(args) => explain::run(args),
-        Command::Rules => rules::run(),
-        Command::Dashboard(args) => dashboard::run(args),
-    }
+pub(crate) fn run(command: &Command) -> Result<Answer, Error> {
+    let exit = match command {
+        Command::Check(args) => check::run(args)?,
+        Command::Fix(args) => fix::run(args)?,
+        Command::Explain(args) => explain::run(args)?,
+        Command::Rules => rules::run()?,
+        Command::Dashboard(args) => dashboard::run(args)?,
+        Command::Run(args) => return Ok(Answer::Run(run::run(args))),
+    };
+    Ok(Answer::Exit(exit))
 }
 
 /// What is analysed, and how: arguments and configuration brought together, and the texts read.
