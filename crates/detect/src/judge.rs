@@ -105,6 +105,11 @@ fn call(conflict: &Conflict, source: &Source<'_>) -> Option<(Pattern, Option<(Ac
     let is_initial = before.traits.is_initial || now.traits.is_initial;
     let is_same = before.traits.constant != 0 && before.traits.constant == now.traits.constant;
     if let Some((branches, pair)) = pair_of(&now).or_else(|| pair_of(&before)) {
+        // What is added to a container does not hurt who takes something out of it after a look, or the other way round.
+        let [one, two] = [before.traits, now.traits];
+        if one.is_one_step && two.is_one_step && one.method != two.method {
+            return None;
+        }
         // `if not self.done: self.done = True` by two threads: done once or twice, it is the same in the end; but what
         // stands beside it is done twice.
         let pattern = if branches { Pattern::CheckThenAct } else { Pattern::LostUpdate };
@@ -251,6 +256,16 @@ mod tests {
         let (act, test) = (access(1, 2, 1, true), access(2, 1, 0, false));
         assert_eq!(names(&[("n", act, test)], true), [(Pattern::CheckThenAct, 1)]);
         assert_eq!(names(&[("n", access(1, 3, 2, true), test)], true), [(Pattern::UnorderedRead, 1)]);
+    }
+
+    #[test]
+    fn what_is_added_does_not_hurt_who_takes_out() {
+        let step = |access: Access, method| {
+            Access { traits: Traits { is_one_step: true, method, ..access.traits }, ..access }
+        };
+        let (take, add) = (step(access(1, 2, 1, true), 1), step(access(2, 101, 0, true), 2));
+        assert_eq!(names(&[("n", add, take)], true), []);
+        assert_eq!(names(&[("n", take, step(access(2, 2, 1, true), 1))], true), [(Pattern::CheckThenAct, 1)]);
     }
 
     #[test]

@@ -63,6 +63,8 @@ pub struct Traits {
     pub is_initial: bool,
     /// Which constant is written; 0 for something else.
     pub constant: u8,
+    /// Of a single step on a container: which method it is.
+    pub method: u32,
 }
 
 /// What two accesses are to each other.
@@ -314,7 +316,7 @@ mod tests {
     use crate::thread::{Message, Slots};
 
     const READ: Traits =
-        Traits { writes: false, is_one_step: false, iterates: false, is_initial: false, constant: 0 };
+        Traits { writes: false, is_one_step: false, iterates: false, is_initial: false, constant: 0, method: 0 };
     const WRITE: Traits = Traits { writes: true, ..READ };
     const STEP: Traits = Traits { is_one_step: true, ..WRITE };
 

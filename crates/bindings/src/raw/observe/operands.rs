@@ -211,7 +211,10 @@ impl Builtins {
 }
 
 /// The definition of a method or function in C, and the object that it is bound to (null for none).
-unsafe fn definition(callable: *mut PyObject) -> Option<(usize, *mut PyObject)> {
+///
+/// # Safety
+/// The object is alive.
+pub unsafe fn definition(callable: *mut PyObject) -> Option<(usize, *mut PyObject)> {
     // SAFETY: the object is alive; each type keeps its definition there.
     unsafe {
         let kind = ffi::Py_TYPE(callable);

@@ -18,7 +18,7 @@ use crate::detection::{DETECTOR, describe};
 use crate::raw::held::Held;
 use crate::raw::native_type::slot;
 use crate::raw::observe::frame::{self, Frame};
-use crate::raw::observe::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch};
+use crate::raw::observe::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, definition};
 use crate::raw::refcount;
 use crate::raw::symbol;
 
@@ -265,6 +265,9 @@ impl Seen<'_> {
             if traits.writes {
                 traits.constant = self.constant();
             }
+            if traits.writes && traits.is_one_step {
+                traits.method = self.method();
+            }
             traits.is_initial = self.code.is_constructor && self.look.frame.local(0) == object;
             let object = if is_attribute && ffi::PyModule_Check(object) != 0 { ffi::PyModule_GetDict(object) } else { object };
             let is_maker = if cfg!(Py_GIL_DISABLED) { refcount::is_made_here(object) } else { traits.is_initial };
@@ -275,6 +278,17 @@ impl Seen<'_> {
                 let object = Bound::from_borrowed_ptr(Python::assume_attached(), object);
                 DETECTOR.hand_on(found, part, &object);
             }
+        }
+    }
+
+    /// Which method changes the container, or which kind of instruction.
+    unsafe fn method(&self) -> u32 {
+        let Instruction { kind, arg, .. } = *self.instruction;
+        let callable = self.look.frame.operand(arg as usize + 1);
+        match kind {
+            // SAFETY: operands are alive.
+            Kind::Call if !callable.is_null() => unsafe { definition(callable) }.map_or(0, |(at, _)| at as u32),
+            _ => kind as u32 + 1,
         }
     }
 
