@@ -35,6 +35,7 @@ type Part = fn(&Bound<'_, PyModule>) -> PyResult<()>;
 
 #[rustfmt::skip] // one a line, for those who add to it at the same time
 const PARTS: &[Part] = &[
+    fork::add,
     errors::add,
     raw::sharing::add,
     command::add,
@@ -47,7 +48,6 @@ const PARTS: &[Part] = &[
     raw::dict::add_type,
     raw::list::add_type,
     raw::set::add_type,
-    fork::add,
     raw::counter::add,
     raw::reference::add,
     raw::local::add,

@@ -6,6 +6,7 @@
 //! governed by the opposite of the test.
 
 use facts::{FileId, Span};
+use smallvec::SmallVec;
 
 use crate::name::Name;
 
@@ -177,6 +178,25 @@ pub enum Op {
     Continue,
 }
 
+impl Op {
+    /// Does it store or delete something?
+    #[must_use]
+    pub fn writes(self) -> bool {
+        matches!(
+            self,
+            Op::StoreLocal { .. }
+                | Op::StoreCaptured { .. }
+                | Op::StoreGlobal { .. }
+                | Op::StoreAttr { .. }
+                | Op::StoreItem { .. }
+                | Op::DelLocal(_)
+                | Op::DelGlobal(_)
+                | Op::DelAttr { .. }
+                | Op::DelItem { .. }
+        )
+    }
+}
+
 /// One action.
 #[derive(Clone, Copy, Debug)]
 pub struct Node {
@@ -290,6 +310,10 @@ pub struct Body {
     pub locals: Vec<Name>,
     /// For each local, the nodes that store, delete or bind it, in order.
     pub stores: Vec<Vec<Val>>,
+    /// The calls: most questions about a whole program are about them, and few nodes are.
+    pub calls: Vec<Val>,
+    /// The nodes that store or delete something.
+    pub writes: Vec<Val>,
 }
 
 /// A function, a lambda, or the code of a class or module.
@@ -441,6 +465,26 @@ impl Body {
         (0..u32::try_from(self.nodes.len()).expect("fewer than 2^32 nodes")).map(Val)
     }
 
+    /// All calls, in evaluation order.
+    pub fn calls(&self) -> impl DoubleEndedIterator<Item = Val> + '_ {
+        self.calls.iter().copied()
+    }
+
+    /// All nodes that store or delete something, in evaluation order.
+    pub fn writes(&self) -> impl DoubleEndedIterator<Item = Val> + '_ {
+        self.writes.iter().copied()
+    }
+
+    /// All calls, and all nodes that store or delete something, in evaluation order.
+    pub fn acts(&self) -> impl Iterator<Item = Val> + '_ {
+        let (mut calls, mut writes) = (self.calls().peekable(), self.writes().peekable());
+        std::iter::from_fn(move || match (calls.peek(), writes.peek()) {
+            (Some(call), Some(write)) if call < write => calls.next(),
+            (_, Some(_)) => writes.next(),
+            (_, None) => calls.next(),
+        })
+    }
+
     /// The text of a node.
     #[must_use]
     pub fn span(&self, file: FileId, val: Val) -> Span {
@@ -546,10 +590,10 @@ impl Body {
     /// The stores that can have given a local variable the value that `at` reads: walking back, those in branches
     /// that `at` may follow, up to the first that every way to `at` passes. Stores later in a loop are not seen.
     #[must_use]
-    pub fn reaching(&self, local: LocalId, at: Val) -> Vec<Val> {
+    pub fn reaching(&self, local: LocalId, at: Val) -> SmallVec<[Val; 4]> {
         let stores = &self.stores[local.0 as usize];
         let before = stores.partition_point(|store| *store < at);
-        let mut found = Vec::new();
+        let mut found = SmallVec::new();
         for &store in stores[..before].iter().rev().take(STORES_MAX) {
             if self.excludes(store, at) {
                 continue;

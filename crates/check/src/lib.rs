@@ -68,10 +68,10 @@ fn check_with(rules: &[&rules::Rule], files: &Files, options: &Options) -> Check
     let modules = source::load(files);
     let mut found = unparsed(&modules);
     let project = project::build(files, modules);
-    let types = types::infer(&project);
+    let (types, consumers) = parallel::both(|| types::infer(&project), || summary::consumers(&project));
     let annotations = annotations::read(files, &project, &types);
     let contexts = contexts::infer(&project, &types, &annotations, &options.shared);
-    let summaries = summary::compute(&project, &types, &annotations, &contexts);
+    let summaries = summary::compute(&project, &types, &annotations, &contexts, consumers);
     let outlines = source::outline::Outlines::of(files);
     let analysis = analysis::Analysis {
         files,

@@ -5,11 +5,14 @@
 
 mod args;
 mod baseline;
+mod child;
 mod commands;
 pub mod config;
 mod discover;
 mod error;
 mod progress;
+mod proven;
+mod prover;
 pub mod repair;
 mod replace;
 mod request;

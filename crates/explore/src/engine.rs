@@ -296,7 +296,7 @@ impl Engine {
 fn is_quiet(event: &Event) -> bool {
     match event.operation {
         Operation::Access { action, .. } => !action.writes(),
-        Operation::Copy { .. }
+        Operation::Both { .. }
         | Operation::Notify { .. }
         | Operation::Spawn { .. }
         | Operation::Choice { .. }

@@ -219,7 +219,7 @@ fn by_place(trace: &Trace) -> BTreeMap<Place, Vec<Seen>> {
 /// A thread reads, another writes, the first writes: of one place.
 fn lost_update(steps: &[Seen], is_decisive: &impl Fn(usize) -> bool) -> Option<Pattern> {
     for (at, (read, thread, action)) in steps.iter().enumerate() {
-        if *action != Action::Read {
+        if *action == Action::Write {
             continue;
         }
         let own = steps[at + 1..].iter().position(|(_, other, action)| other == thread && action.writes());

@@ -48,7 +48,7 @@ use std::collections::{BTreeSet, HashSet};
 use engine::{Engine, Limits};
 use explain::Explanation;
 use happens_before::{Edges, HappensBefore};
-use judge::{Failure, judge};
+use judge::{Asked, Failure, judge};
 use operation::{Effect, Operation, ThreadId};
 use outcome::{About, Certificate, Outcome, Reason, Verdict, conclude};
 use schedule::{Labels, NoSchedule, Schedule};
@@ -113,7 +113,7 @@ pub struct Explorer {
     failed: Option<Failed>,
     about: About,
     untracked: BTreeSet<String>,
-    asks_for_races: bool,
+    asked: Asked,
     is_collecting: bool,
     traces: Option<HashSet<u64>>,
     order: HappensBefore,
@@ -145,7 +145,7 @@ impl Explorer {
             failed: None,
             about: About::default(),
             untracked: BTreeSet::new(),
-            asks_for_races: false,
+            asked: Asked::default(),
             is_collecting: false,
             traces: None,
             order: HappensBefore::default(),
@@ -179,7 +179,14 @@ impl Explorer {
     /// Takes unordered accesses for a failure.
     #[must_use]
     pub fn reporting_races(mut self) -> Self {
-        self.asks_for_races = true;
+        self.asked.races = true;
+        self
+    }
+
+    /// Takes threads that wait for ever for what the run came to, which its driver judges.
+    #[must_use]
+    pub fn letting_threads_wait(mut self) -> Self {
+        self.asked.blocked_is_outcome = true;
         self
     }
 
@@ -319,7 +326,7 @@ impl Explorer {
         self.runs += 1;
         let failure = match self.trace().end {
             End::Redundant => None,
-            _ => judge(self.engine.trace(), seen, self.asks_for_races),
+            _ => judge(self.engine.trace(), seen, self.asked),
         };
         match std::mem::replace(&mut self.phase, Phase::Search) {
             Phase::Search => self.end_search(failure),
@@ -409,6 +416,7 @@ impl Explorer {
         left.reverse();
         let failed = self.failed.as_mut().expect("a failure");
         failed.failure = failure.expect("alike");
+        failed.schedule = Schedule::of(&trace);
         failed.trace = trace;
         self.reverse_next(left)
     }

@@ -142,12 +142,12 @@ pub enum Operation {
         /// To what.
         place: Place,
     },
-    /// Reads one place and reads and writes another in one step, such as `list.extend` of another list.
-    Copy {
-        /// What is read.
-        from: Place,
-        /// What is read and written.
-        to: Place,
+    /// Accesses two places in one step, such as `list.extend` of another list.
+    Both {
+        /// What is done to one place.
+        first: (Action, Place),
+        /// What is done to the other.
+        second: (Action, Place),
     },
     /// Asks whether a lock is taken.
     IsHeld {
@@ -275,14 +275,14 @@ impl Operation {
     /// Does it read or write places, and nothing else?
     #[must_use]
     pub fn is_access(self) -> bool {
-        matches!(self, Operation::Access { .. } | Operation::Copy { .. })
+        matches!(self, Operation::Access { .. } | Operation::Both { .. })
     }
 
     /// The places that it reads or writes, and how.
     pub fn accesses(self) -> impl Iterator<Item = (Action, Place)> {
         let both = match self {
             Operation::Access { action, place } => [Some((action, place)), None],
-            Operation::Copy { from, to } => [Some((Action::Read, from)), Some((Action::Update, to))],
+            Operation::Both { first, second } => [Some(first), Some(second)],
             _ => [None, None],
         };
         both.into_iter().flatten()
@@ -386,17 +386,16 @@ pub(crate) enum Touch {
 /// All that an event touches: three cells at most.
 pub(crate) type Footprint = [Option<(Cell, Touch)>; 3];
 
+fn touched((action, place): (Action, Place)) -> (Cell, Touch) {
+    (Cell::Place(place), if action.writes() { Touch::Write } else { Touch::Read })
+}
+
 pub(crate) fn footprint(event: &Event) -> Footprint {
     let clock = |is_timed: bool| is_timed.then_some((Cell::Clock, Touch::Write));
     let held = |mode: LockMode| if mode == LockMode::Shared { Touch::Share } else { Touch::Write };
     match event.operation {
-        Operation::Access { action, place } => {
-            let touch = if action.writes() { Touch::Write } else { Touch::Read };
-            [Some((Cell::Place(place), touch)), None, None]
-        }
-        Operation::Copy { from, to } => {
-            [Some((Cell::Place(from), Touch::Read)), Some((Cell::Place(to), Touch::Write)), None]
-        }
+        Operation::Access { action, place } => [Some(touched((action, place))), None, None],
+        Operation::Both { first, second } => [Some(touched(first)), Some(touched(second)), None],
         Operation::IsHeld { lock } => [Some((Cell::Lock(lock), Touch::Read)), None, None],
         Operation::Acquire { lock, mode, timeout_ns } => {
             let touch = match event.effect {

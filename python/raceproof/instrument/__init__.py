@@ -6,8 +6,11 @@ before are replaced where code that is seen uses them. Code that is seen is what
 interpreter's own library, and of that the modules that hold shared state.
 """
 
+import _thread
 import asyncio
+import collections
 import gc
+import logging
 import queue
 import sys
 import sysconfig
@@ -15,14 +18,10 @@ import threading
 import time
 from pathlib import Path
 
-import _thread
-
 from raceproof._native import control
-from raceproof.instrument import _clock, _code, _known, _layout, _loop, _real, _threads, _words
+from raceproof.instrument import _clock, _code, _known, _layout, _loop, _models, _real, _threads, _words
 
-_LIBRARY = tuple(
-    str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("stdlib", "platstdlib")
-)
+_LIBRARY = tuple(str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("stdlib", "platstdlib"))
 _SITE = tuple({str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("purelib", "platlib")})
 _OURS = str(Path(__file__).resolve().parent.parent) + "/"
 # Modules of the library that hold state which threads share. The others are taken to be right.
@@ -38,7 +37,7 @@ def is_seen(code) -> bool:
     """Is what this code touches seen?"""
     file = code.co_filename
     if file.startswith("<frozen") or file.startswith(_OURS):
-        return False
+        return file == _models.__file__
     for site in _SITE:
         if file.startswith(site):
             return not file.removeprefix(site).startswith(_UNSEEN_PACKAGES)
@@ -73,6 +72,7 @@ class _Instrument:
                 (_real.SimpleQueue, queue._PySimpleQueue),
                 (_real.start_new_thread, _threads.start_new_thread),
                 (_real.sleep, _clock.sleep),
+                (collections._count_elements, _models.count_elements),
                 *((real, _clock.CLOCKS[name]) for name, real in _real.clocks.items()),
             )
         }
@@ -90,12 +90,15 @@ class _Instrument:
         if not free:
             raise RuntimeError("no number is free in sys.monitoring: switch off coverage or the debugger")
         sys.monitoring.use_tool_id(free[0], "raceproof")
-        table = _known.known(
-            [real for real, _ in self._callables.values()], [_real.Lock, _real.RLock, _real.Condition]
-        )
-        control.install(
-            table, sys.monitoring.DISABLE, self._describe, self._stand_in, _words.shown, _words.loaded
-        )
+        table = _known.known([real for real, _ in self._callables.values()], [_real.Lock, _real.RLock, _real.Condition])
+        describers = {
+            "describe": self._describe,
+            "is_seen": is_seen,
+            "stand_in": self._stand_in,
+            "shown": _words.shown,
+            "loaded": _words.loaded,
+        }
+        control.install(table, sys.monitoring.DISABLE, describers)
         if not _layout.check(free[0]):
             sys.monitoring.free_tool_id(free[0])
             raise RuntimeError(
@@ -103,15 +106,20 @@ class _Instrument:
                 "and refuses to run"
             )
         self.tool = free[0]
+        events = sys.monitoring.events
+        sys.monitoring.register_callback(self.tool, events.INSTRUCTION, control.on_instruction)
+        sys.monitoring.register_callback(self.tool, events.PY_START, control.on_start)
+        # For good: to switch it on and off again would cost all code of the process more than it does.
+        sys.monitoring.set_events(self.tool, events.PY_START)
 
     def _describe(self, code):
         if not is_seen(code):
             return None
         self.codes.append(code)
         self.files.add(code.co_filename)
-        described = _code.description(code)
+        n_locals, file, instructions = _code.description(code)
         sys.monitoring.set_local_events(self.tool, code, sys.monitoring.events.INSTRUCTION)
-        return described
+        return n_locals, file, not file.startswith((*_LIBRARY, _OURS)), instructions
 
     def _stand_in(self, thing):
         known = self._callables.get(id(thing))
@@ -168,20 +176,17 @@ class _Instrument:
             self._patch(time, name, clock)
         self._patch(threading, "_time", _clock.CLOCKS["monotonic"])
         self._patch(queue, "time", _clock.CLOCKS["monotonic"])
+        # It would tell of each thread that is unwound.
+        self._patch(logging.getLogger("concurrent.futures"), "disabled", True)
         self._patch(asyncio, "new_event_loop", _loop.new_event_loop)
         self._patch(asyncio.events, "new_event_loop", _loop.new_event_loop)
-        events = sys.monitoring.events
-        sys.monitoring.register_callback(self.tool, events.INSTRUCTION, control.on_instruction)
-        sys.monitoring.register_callback(self.tool, events.PY_START, control.on_start)
         for code in self.codes:
-            sys.monitoring.set_local_events(self.tool, code, events.INSTRUCTION)
-        sys.monitoring.set_events(self.tool, events.PY_START)
+            sys.monitoring.set_local_events(self.tool, code, sys.monitoring.events.INSTRUCTION)
         self._collects = gc.isenabled()
         gc.disable()
         return self
 
     def __exit__(self, *error):
-        sys.monitoring.set_events(self.tool, 0)
         for code in self.codes:
             sys.monitoring.set_local_events(self.tool, code, 0)
         while self._patched:
@@ -190,7 +195,6 @@ class _Instrument:
         self.proxies.clear()
         if self._collects:
             gc.enable()
-            gc.collect()
 
 
 INSTRUMENT = _Instrument()

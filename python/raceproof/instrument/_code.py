@@ -74,6 +74,8 @@ def description(code):
 def _kind(instruction):
     if instruction.opname == "BINARY_OP":
         return "in place" if instruction.argrepr.endswith("=") else "binary"
+    if instruction.opname == "LOAD_ATTR" and instruction.argval == "__dict__":
+        return "load dict"
     return _PLAIN.get(instruction.opname)
 
 

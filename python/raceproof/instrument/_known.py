@@ -3,16 +3,20 @@
 What is not named here is taken to change its object if it is a method, and to read its arguments if it is a function.
 """
 
+import _thread
 import array
 import builtins
 import collections
 import datetime
 import decimal
 import fractions
+import functools
+import math
 import re
 import types
 import uuid
 
+from raceproof._native import control
 
 _READ_ALL = {
     list: "copy count index __len__ __iter__ __contains__ __reversed__",
@@ -24,7 +28,8 @@ _READ_ALL = {
 _READ_KEY = {dict: "get __getitem__ __contains__", list: "__getitem__", set: "__contains__"}
 _UPDATE_KEY = {dict: "setdefault pop __setitem__ __delitem__", set: "add discard remove"}
 _STEPWISE = (sum, min, max, any, all)
-_NEUTRAL = "isinstance issubclass id callable super vars dir globals locals hash type print input open abs round".split()
+_READERS = (len, sorted, iter, repr, format, ascii, bin, chr, ord, divmod, pow, math.fsum, math.prod, functools.reduce)
+_NEUTRAL = "isinstance issubclass id callable super dir globals locals hash type print input open abs round".split()
 _IMMUTABLE = (
     str,
     bytes,
@@ -67,6 +72,9 @@ def _calls():
         function = getattr(builtins, name)
         if isinstance(function, types.BuiltinFunctionType):
             yield function, "ignore"
+    for function in _READERS:
+        yield function, "read arguments"
+    yield vars, "dict"
     yield next, "next"
     yield getattr, "get attribute"
     yield hasattr, "get attribute"
@@ -97,9 +105,8 @@ def known(stand_ins, stand_in_types):
         "calls": [(callable_, word) for callable_, word in _calls()],
         "stand_ins": list(stand_ins),
         "stand_in_types": list(stand_in_types),
-        "immutable": list(_IMMUTABLE),
+        "immutable": [*_IMMUTABLE, control.Lock, control.RLock, control.Condition],
+        "locals": [_thread._local],
         "containers": [collections.deque, array.array],
         "over": list(_over()),
     }
-
-

@@ -10,6 +10,7 @@ from typing import Any
 
 from raceproof._native import control
 from raceproof.instrument import INSTRUMENT, _loop
+from raceproof.testing import _serial
 
 _COLLECT_EVERY = 500
 
@@ -52,6 +53,7 @@ def explore(
     threads: list[Callable[[Any], Any]],
     invariant: Callable[[Any], Any] | None = None,
     *,
+    spec: Callable[[], Any] | None = None,
     strategy: str = "auto",
     max_runs: int | None = None,
     bound: int | None = None,
@@ -62,9 +64,14 @@ def explore(
     """Runs a scenario under control, schedule after schedule, until one fails or all have been walked through.
 
     `setup()` returns the state. Each of `threads` is called with it in a thread of its own; the coroutine functions
-    among them are tasks of one event loop in one thread (for more loops, call `asyncio.run` in threads). At the end of a run
-    `invariant(state)` returns False or raises if something is wrong. A thread that raises, a deadlock, a
+    among them are tasks of one event loop in one thread (for more loops, call `asyncio.run` in threads). At the end of
+    a run `invariant(state)` returns False or raises if something is wrong. A thread that raises, a deadlock, a
     notification that is missed and a livelock are failures too.
+
+    `spec` asks for more: `spec()` gives a state to run the threads on one after the other (`setup` itself, or a plain
+    class with the same methods), and every run has to come to what some order of these comes to: what threads return or
+    raise, which of them wait for ever, and, where both states are of one type, what the state holds at the end.
+    Exceptions are no failures then.
 
     `strategy` is `auto`, `random`, `pct2`, `pct3`, `pos`, `dfs`, `dfs0`, `dfs1`, ..., or `dpor`; `bound` is the most
     preemptions of a run (then the strategy is `dfs` with that bound). `max_runs` limits the runs (100,000),
@@ -73,7 +80,12 @@ def explore(
 
     The code runs for real, many times: its effects outside of the state are its own.
     """
-    return _run(setup, threads, invariant, strategy, max_runs, bound, seed, runtime, max_steps, None)
+    run = functools.partial(
+        _run, strategy=strategy, max_runs=max_runs, bound=bound, seed=seed, runtime=runtime, max_steps=max_steps
+    )
+    if spec is None:
+        return run(setup, threads, invariant)
+    return _serial.against(_serial.Scenario(setup, [[it] for it in threads], spec, runtime=runtime), invariant, run)
 
 
 def replay(
@@ -82,23 +94,65 @@ def replay(
     invariant: Callable[[Any], Any] | None = None,
     *,
     schedule: str,
+    spec: Callable[[], Any] | None = None,
     runtime: str | None = None,
 ) -> Outcome:
     """Runs a scenario once, by a schedule that `explore` gave. The verdict is `failed` if it fails again, `gave_up` if
     the program no longer comes to where the schedule switches, and `nothing_found` otherwise."""
-    return _run(setup, threads, invariant, "auto", None, None, 0, runtime, None, schedule)
+    run = functools.partial(_run, runtime=runtime, schedule=schedule)
+    if spec is None:
+        return run(setup, threads, invariant)
+    return _serial.against(_serial.Scenario(setup, [[it] for it in threads], spec, runtime=runtime), invariant, run)
 
 
-def _run(setup, threads, invariant, strategy, max_runs, bound, seed, runtime, max_steps, schedule):
+def _run(
+    setup,
+    threads,
+    invariant,
+    *,
+    strategy="auto",
+    max_runs=None,
+    bound=None,
+    seed=0,
+    runtime=None,
+    max_steps=None,
+    schedule=None,
+    blocked_is_outcome=False,
+):
     if bound is not None:
         if strategy not in ("auto", "dfs"):
             raise ValueError("`bound` goes with the strategies auto and dfs")
         strategy = f"dfs{bound}"
-    if runtime is None:
-        is_free = not getattr(sys, "_is_gil_enabled", lambda: True)()
-        runtime = "free-threaded" if is_free else "gil"
-    if runtime not in ("free-threaded", "gil"):
-        raise ValueError(f"no runtime `{runtime}`; the runtimes are free-threaded and gil")
+    with INSTRUMENT:
+        report = control.run_exploration(
+            request(
+                setup,
+                threads,
+                _checked(invariant),
+                strategy=strategy,
+                max_runs=max_runs,
+                max_steps=max_steps,
+                seed=seed,
+                schedule=schedule,
+                runtime=runtime,
+                blocked_is_outcome=blocked_is_outcome,
+            )
+        )
+    return Outcome(
+        verdict=report.verdict,
+        runs=report.runs,
+        schedule=report.schedule,
+        explanation=report.render() if report.verdict == "failed" else "",
+        certificate=report.certificate | {"visible": sorted(INSTRUMENT.files)},
+        reason=report.reason,
+        kind=report.kind,
+        pattern=report.pattern,
+        steps=report.steps,
+        report=report,
+    )
+
+
+def _checked(invariant):
     n_runs = 0
 
     def checked(state):
@@ -113,37 +167,43 @@ def _run(setup, threads, invariant, strategy, max_runs, bound, seed, runtime, ma
         holds = invariant(state)
         return None if holds or holds is None else ""
 
-    with INSTRUMENT:
-        report = control.run_exploration(
-            {
-                "setup": setup,
-                "threads": _in_threads(threads),
-                "invariant": checked,
-                "roots": INSTRUMENT.roots,
-                "strategy": strategy,
-                "max_runs": max_runs,
-                "max_steps": max_steps,
-                "seed": seed,
-                "schedule": schedule,
-                "is_iteration_atomic": runtime == "gil",
-                "semantics": runtime,
-                "visible": [],
-                "untracked": [],
-                "reports_races": False,
-            }
-        )
-    return Outcome(
-        verdict=report.verdict,
-        runs=report.runs,
-        schedule=report.schedule,
-        explanation=report.render() if report.verdict == "failed" else "",
-        certificate=report.certificate,
-        reason=report.reason,
-        kind=report.kind,
-        pattern=report.pattern,
-        steps=report.steps,
-        report=report,
-    )
+    return checked
+
+
+def request(
+    setup,
+    threads,
+    invariant,
+    *,
+    strategy="auto",
+    max_runs=None,
+    max_steps=None,
+    seed=0,
+    schedule=None,
+    runtime=None,
+    blocked_is_outcome=False,
+):
+    """What the native explorer is told."""
+    if runtime is None:
+        is_free = not getattr(sys, "_is_gil_enabled", lambda: True)()
+        runtime = "free-threaded" if is_free else "gil"
+    if runtime not in ("free-threaded", "gil"):
+        raise ValueError(f"no runtime `{runtime}`; the runtimes are free-threaded and gil")
+    return {
+        "setup": setup,
+        "threads": _in_threads(threads),
+        "invariant": invariant,
+        "roots": INSTRUMENT.roots,
+        "strategy": strategy,
+        "max_runs": max_runs,
+        "max_steps": max_steps,
+        "seed": seed,
+        "schedule": schedule,
+        "is_iteration_atomic": runtime == "gil",
+        "semantics": runtime,
+        "reports_races": False,
+        "blocked_is_outcome": blocked_is_outcome,
+    }
 
 
 def _in_threads(threads):

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use explore::judge::Failure;
-use explore::outcome::{About, Outcome};
+use explore::outcome::About;
 use explore::strategy::Kind;
 use explore::trace::End;
 use explore::{After, Explorer, engine::Limits};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::create_exception;
+use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 
 use super::gate;
@@ -25,8 +26,16 @@ const STUCK_AFTER: Duration = Duration::from_secs(20);
 
 static IS_STUCK: AtomicBool = AtomicBool::new(false);
 
-/// Adds `run_exploration`.
+create_exception!(
+    raceproof,
+    NotSerial,
+    PyException,
+    "An invariant raises this where no serial order of the calls explains what they came to."
+);
+
+/// Adds `run_exploration` and `NotSerial`.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("NotSerial", module.py().get_type::<NotSerial>())?;
     module.add_function(wrap_pyfunction!(run_exploration, module)?)?;
     super::report::add(module)
 }
@@ -49,11 +58,10 @@ struct Scenario {
     /// Is C code that reads item by item one step?
     is_iteration_atomic: bool,
     semantics: String,
-    visible: Vec<String>,
-    /// Known beforehand not to be under control.
-    untracked: Vec<String>,
     /// Are unordered accesses failures in themselves?
     reports_races: bool,
+    /// Are threads that wait for ever for the invariant to judge?
+    blocked_is_outcome: bool,
 }
 
 impl Scenario {
@@ -71,11 +79,11 @@ impl Scenario {
         let about = About {
             semantics: self.semantics.clone(),
             granularity: "one access to one object, of those that race".to_owned(),
-            visible: self.visible.clone(),
+            visible: Vec::new(),
         };
-        let mut explorer = explorer.about(about);
-        self.untracked.iter().for_each(|what| explorer.untracked(what));
-        Ok(if self.reports_races { explorer.reporting_races() } else { explorer })
+        let explorer = explorer.about(about);
+        let explorer = if self.reports_races { explorer.reporting_races() } else { explorer };
+        Ok(if self.blocked_is_outcome { explorer.letting_threads_wait() } else { explorer })
     }
 }
 
@@ -107,7 +115,7 @@ fn run_exploration(py: Python<'_>, scenario: Scenario) -> PyResult<Exploration> 
     let driving = Driving;
     let _pinned = Pinned::new();
     program::set_iteration_atomic(scenario.is_iteration_atomic);
-    SESSION.with(|session| session.open(explorer));
+    SESSION.with(|session| session.open(explorer, scenario.schedule.is_some()));
     let mut told = Vec::new();
     let outcome = loop {
         match one_run(py, &scenario, kind, &mut told) {
@@ -120,24 +128,20 @@ fn run_exploration(py: Python<'_>, scenario: Scenario) -> PyResult<Exploration> 
             Err(error) => return Err(error),
         }
     };
-    report(py, *outcome, &told)
-}
-
-fn report(py: Python<'_>, outcome: Outcome, told: &[Told]) -> PyResult<Exploration> {
-    let exploration = SESSION.with(|session| Exploration::new(outcome, told, session));
-    let old = SESSION.with(|session| session.naming.clear());
-    let _aside = Aside::step();
-    drop(old);
-    let _ = py;
+    let exploration = SESSION.with(|session| Exploration::new(*outcome, &told, session));
+    forget_objects();
     Ok(exploration)
 }
 
-fn one_run(py: Python<'_>, scenario: &Scenario, kind: Kind, told: &mut Vec<Told>) -> PyResult<After> {
+/// Lets go of the objects of the last run.
+fn forget_objects() {
     let old = SESSION.with(|session| session.naming.clear());
-    {
-        let _aside = Aside::step();
-        drop(old);
-    }
+    let _aside = Aside::step();
+    drop(old);
+}
+
+fn one_run(py: Python<'_>, scenario: &Scenario, kind: Kind, told: &mut Vec<Told>) -> PyResult<After> {
+    forget_objects();
     gate::count_run();
     SESSION.with(|session| {
         session.clear();
@@ -228,13 +232,17 @@ fn seen(py: Python<'_>, scenario: &Scenario, state: &Py<PyAny>) -> PyResult<Opti
         let failure = session.failure.take().map(|(thread, what)| Failure::Raised { thread, what });
         (failure, session.explorer.as_ref().map(|explorer| explorer.trace().end))
     });
-    let (None, Some(End::Complete), Some(invariant)) = (&failure, end, &scenario.invariant) else {
+    let is_over = end == Some(End::Complete) || (end == Some(End::Deadlock) && scenario.blocked_is_outcome);
+    let (None, true, Some(invariant)) = (&failure, is_over, &scenario.invariant) else {
         return Ok(failure);
     };
     match invariant.bind(py).call1((state,)) {
         Ok(wrong) if wrong.is_none() => Ok(None),
         Ok(wrong) => Ok(Some(Failure::Invariant(wrong.str()?.to_string()))),
-        Err(error) if error.is_instance_of::<pyo3::exceptions::PyException>(py) => {
+        Err(error) if error.is_instance_of::<NotSerial>(py) => {
+            Ok(Some(Failure::NotLinearizable(error.value(py).str()?.to_string())))
+        }
+        Err(error) if error.is_instance_of::<PyException>(py) => {
             let _aside = Aside::step();
             Ok(Some(Failure::Invariant(gate::described(py, &error).unwrap_or_default())))
         }

@@ -80,13 +80,7 @@ pub fn unwind() -> PyErr {
 pub fn step(operation: Operation) -> PyResult<Effect> {
     let seat = baton::me();
     let label = SESSION.with(|session| session.label_of(seat));
-    let effect = step_at(operation, label)?;
-    SESSION.with(|session| {
-        if session.tells_all {
-            session.tell(seat, None, None);
-        }
-    });
-    Ok(effect)
+    step_at(operation, label)
 }
 
 /// The same at a label.

@@ -13,10 +13,12 @@ pub mod sync;
 
 use pyo3::prelude::*;
 
+use crate::raw::observe::preempt;
+
 /// Adds the module `control`: what `raceproof.instrument` and `raceproof.testing` use, and nobody else.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let control = PyModule::new(module.py(), "control")?;
-    for add in [gate::add, sync::add, stepwise::add, program::add, drive::add] {
+    for add in [gate::add, sync::add, stepwise::add, program::add, drive::add, preempt::add] {
         add(&control)?;
     }
     module.add("control", control)

@@ -10,15 +10,19 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
-use super::session::{Code, SESSION};
+use super::session::{Code, Origin, SESSION};
 use crate::raw::baton::Aside;
 use crate::raw::observe::callback;
-use crate::raw::observe::operands::{Builtins, Call, Instruction, Kind};
+use crate::raw::observe::operands::{Builtins, Call, Instruction, Kind, key_of_name};
 
 /// The functions of `raceproof.instrument` that are called from here.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
 struct Describers {
     /// `(code)`: a [`Description`], or None for code that is not seen.
     describe: Py<PyAny>,
+    /// `(code)`: is it seen?
+    is_seen: Py<PyAny>,
     /// `(object)`: what stands in for it, or None.
     stand_in: Py<PyAny>,
     /// `(value)`: in words.
@@ -60,6 +64,7 @@ pub struct Known {
     stand_ins: Vec<Py<PyAny>>,
     stand_in_types: Vec<Py<PyAny>>,
     immutable: Vec<Py<PyAny>>,
+    locals: Vec<Py<PyAny>>,
     containers: Vec<Py<PyAny>>,
     /// An iterator or view, where it keeps what it goes over, and what that is.
     over: Vec<(Py<PyAny>, usize, Py<PyAny>)>,
@@ -67,17 +72,9 @@ pub struct Known {
 
 /// Takes what `raceproof.instrument` knows; once.
 #[pyfunction]
-fn install(
-    py: Python<'_>,
-    known: Known,
-    disable: &Bound<'_, PyAny>,
-    describe: Py<PyAny>,
-    stand_in: Py<PyAny>,
-    shown: Py<PyAny>,
-    loaded: Py<PyAny>,
-) -> PyResult<()> {
+fn install(py: Python<'_>, known: Known, disable: &Bound<'_, PyAny>, describers: Describers) -> PyResult<()> {
     callback::install(builtins(py, known)?, disable);
-    let _ = DESCRIBERS.set(py, Describers { describe, stand_in, shown, loaded });
+    let _ = DESCRIBERS.set(py, describers);
     Ok(())
 }
 
@@ -91,6 +88,7 @@ pub fn builtins(py: Python<'_>, known: Known) -> PyResult<Builtins> {
     known.stand_ins.iter().for_each(|object| builtins.add_stand_in(object.as_ptr()));
     known.stand_in_types.iter().for_each(|kind| builtins.add_stand_in_type(kind.as_ptr()));
     known.immutable.iter().for_each(|kind| builtins.add_immutable(kind.as_ptr()));
+    known.locals.iter().for_each(|kind| builtins.add_local(kind.as_ptr()));
     known.containers.iter().for_each(|kind| builtins.add_container(kind.as_ptr()));
     for (sample, behind_header, target) in &known.over {
         if !builtins.add_over(sample.bind(py), *behind_header, target.bind(py)) {
@@ -105,7 +103,7 @@ pub fn builtins(py: Python<'_>, known: Known) -> PyResult<Builtins> {
 
 /// What Python says of a code object.
 #[derive(FromPyObject)]
-struct Description(usize, String, Vec<(usize, String, u16, u32, String, String, u32, String)>);
+struct Description(usize, String, bool, Vec<(usize, String, u16, u32, String, String, u32, String)>);
 
 /// A function starts whose code is not known.
 pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -114,13 +112,14 @@ pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
         let _aside = Aside::step();
         describers.describe.bind(code.py()).call1((code,))?.extract()?
     };
-    let Some(Description(n_locals, file, instructions)) = description else { return Ok(()) };
+    let Some(Description(n_locals, file, is_own, instructions)) = description else { return Ok(()) };
+    let keys: Vec<u32> = instructions.iter().map(|it| key_of_name(&PyString::new(code.py(), &it.4))).collect();
     SESSION.with(|session| {
         let mut sites = Vec::new();
-        for (offset, kind, depth, arg, attribute, name, line, text) in instructions {
+        for ((offset, kind, depth, arg, attribute, name, line, text), key) in instructions.into_iter().zip(keys) {
             let Some(kind) = Kind::parse(&kind) else { continue };
-            let instruction = Instruction { kind, depth, arg, name: session.name(&attribute) };
-            let site = session.add_site(instruction, name, file.clone(), line, text);
+            let instruction = Instruction { kind, depth, arg, name: session.name(&attribute, key) };
+            let site = session.add_site(instruction, Origin { name, file: file.clone(), line, text, is_own });
             if sites.len() <= offset / 2 {
                 sites.resize(offset / 2 + 1, 0);
             }
@@ -129,6 +128,13 @@ pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
         session.add_code(code.as_ptr() as usize, Code { n_locals, sites });
     });
     Ok(())
+}
+
+/// Is what this code touches seen? Asked outside of runs.
+pub fn is_seen(code: &Bound<'_, PyAny>) -> bool {
+    let Some(describers) = DESCRIBERS.get(code.py()) else { return true };
+    let answer = describers.is_seen.bind(code.py()).call1((code,));
+    answer.and_then(|answer| answer.is_truthy()).unwrap_or(true)
 }
 
 /// What stands in for an object.

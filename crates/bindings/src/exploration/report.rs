@@ -5,6 +5,7 @@ use std::path::Path;
 use explore::judge::Failure;
 use explore::operation::Operation;
 use explore::outcome::{Outcome, Reason, Verdict};
+use explore::schedule::Labels;
 use explore::strategy::Coverage;
 use explore::trace::Step;
 use facts::{Action, Confidence, FileId, Files, Finding, Fingerprint, ObservedStep, RuleInfo, Runtime, Severity, Span};
@@ -38,12 +39,14 @@ struct Line {
     line: u32,
     text: String,
     decides: bool,
+    is_own: bool,
 }
 
 /// What came of an exploration.
 #[pyclass(frozen, module = "raceproof.testing")]
 pub struct Exploration {
     outcome: Outcome,
+    labels: Labels,
     lines: Vec<Line>,
     remedy: String,
 }
@@ -51,31 +54,47 @@ pub struct Exploration {
 impl Exploration {
     /// Of an outcome, with what was noted of its steps.
     pub fn new(outcome: Outcome, told: &[Told], session: &Session) -> Exploration {
+        let labels = session.explorer.as_ref().map(|explorer| explorer.labels().clone()).unwrap_or_default();
         let Some(explanation) = &outcome.explanation else {
-            return Exploration { outcome, lines: Vec::new(), remedy: String::new() };
+            return Exploration { outcome, labels, lines: Vec::new(), remedy: String::new() };
         };
-        let decisive = explanation.decisive.first().copied();
+        let steps = &explanation.trace.steps;
+        let is_own = |idx: usize| {
+            let site = steps.get(idx).and_then(|step| session.site_of_label(step.label));
+            site.is_some_and(|site| site.origin.is_own)
+        };
+        let is_access = |idx: usize| steps.get(idx).is_some_and(|step| step.event.operation.is_access());
+        // A pair in the user's code says more than one in a library, and accesses say more than locks.
+        let rank = |pair: &&(usize, usize)| {
+            let both = |is: &dyn Fn(usize) -> bool| is(pair.0) && is(pair.1);
+            (!both(&is_own), !both(&is_access))
+        };
+        let decisive = explanation.decisive.iter().min_by_key(rank).copied();
         let decides = |idx: usize| decisive.is_some_and(|(a, b)| a == idx || b == idx);
         let words = |idx: usize, step: &Step| {
             let noted = told.iter().find(|told| told.step == idx);
+            let thread = step.event.thread.idx();
             if let Some((text, file, line)) = noted.and_then(|noted| noted.note.clone()) {
-                return Some(Line { thread: step.event.thread.idx(), file, line, text, decides: decides(idx) });
+                return Some(Line { thread, file, line, text, decides: decides(idx), is_own: true });
             }
-            let site = noted.and_then(|noted| noted.site).map(|site| session.site(site));
-            let what = site.map_or("?", |site| &site.text);
+            let origin = session.site_of_label(step.label).map(|site| &site.origin);
+            let what = origin.map_or("?", |origin| &origin.text);
             let text = in_words(step, what, noted.and_then(|noted| noted.value.as_deref()))?;
-            let (file, line) = site.map_or((String::new(), 0), |site| (site.file.clone(), site.line));
-            Some(Line { thread: step.event.thread.idx(), file, line, text, decides: decides(idx) })
+            let (file, line) = origin.map_or((String::new(), 0), |origin| (origin.file.clone(), origin.line));
+            let is_own = origin.is_some_and(|origin| origin.is_own) || is_between_threads(step);
+            Some(Line { thread, file, line, text, decides: decides(idx), is_own })
         };
-        let steps = &explanation.trace.steps;
         let all: Vec<Option<Line>> = steps.iter().enumerate().map(|(idx, step)| words(idx, step)).collect();
         let named = |idx: usize| {
             let line = all.get(idx)?.as_ref()?;
             Some(format!("T{} {} (line {})", line.thread, line.text, line.line))
         };
         let remedy = decisive.and_then(|(a, b)| Some(format!("if \"{}\" came before \"{}\"", named(b)?, named(a)?)));
-        let lines = all.iter().flatten().cloned().collect();
-        Exploration { lines, remedy: remedy.unwrap_or_default(), outcome }
+        // What libraries do between is left out, unless there is nothing else.
+        let has_own = all.iter().flatten().any(|line| line.is_own);
+        let is_told = |line: &&Line| line.is_own || line.decides || !has_own;
+        let lines = all.iter().flatten().filter(is_told).cloned().collect();
+        Exploration { lines, remedy: remedy.unwrap_or_default(), labels, outcome }
     }
 
     fn failure(&self) -> Option<&Failure> {
@@ -154,6 +173,11 @@ impl<'a> Spans<'a> {
     }
 }
 
+/// Is it worth telling wherever it stands?
+fn is_between_threads(step: &Step) -> bool {
+    matches!(step.event.operation, Operation::Spawn { .. } | Operation::Join { .. } | Operation::Choice { .. })
+}
+
 /// A step in words, such as "reads `s.n` = 0"; nothing for those that say nothing to people.
 fn in_words(step: &Step, what: &str, value: Option<&str>) -> Option<String> {
     use explore::operation::Effect;
@@ -169,7 +193,7 @@ fn in_words(step: &Step, what: &str, value: Option<&str>) -> Option<String> {
     Some(match step.event.operation {
         Operation::Access { action: Action::Read, .. } => with_value("reads"),
         Operation::Access { action: Action::Write, .. } => with_value("writes"),
-        Operation::Access { .. } | Operation::Copy { .. } => with_value("changes"),
+        Operation::Access { .. } | Operation::Both { .. } => with_value("changes"),
         Operation::Acquire { .. } => format!("takes the lock in `{what}`{missed}"),
         Operation::TryAcquire { .. } => format!("tries the lock in `{what}`{missed}"),
         Operation::IsHeld { .. } => format!("asks for the lock in `{what}`"),
@@ -211,7 +235,7 @@ impl Exploration {
                 }
                 Reason::Vacuous => "no run had two threads that touch the same thing".to_owned(),
                 Reason::Diverged(divergence) => {
-                    format!("the program came off the schedule at turn {}", divergence.turn + 1)
+                    format!("the program came off the schedule: {}", divergence.message(&self.labels))
                 }
                 Reason::Unfinished(_) => "no run came to its end: raise max_steps, or bound the loops".to_owned(),
             }),
@@ -280,18 +304,22 @@ impl Exploration {
         Ok(all)
     }
 
-    /// The failure as a report in one of the formats of `raceproof check`; empty if there is none.
+    /// The failure as a report in one of the formats of `raceproof check`. If there is none the text is empty, and other
+    /// formats have no findings.
     #[pyo3(signature = (format = "text", colour = false))]
     fn render(&self, format: &str, colour: bool) -> PyResult<String> {
         let format: Format =
             format.parse().map_err(|cause: report::UnknownFormat| PyValueError::new_err(cause.to_string()))?;
         let mut files = Files::default();
-        let Some(finding) = self.finding(&mut files) else { return Ok(String::new()) };
+        let findings: Vec<Finding> = self.finding(&mut files).into_iter().collect();
+        if findings.is_empty() && format == Format::Text {
+            return Ok(String::new());
+        }
         let runtime =
             if self.outcome.certificate.about.semantics == "gil" { Runtime::Gil } else { Runtime::FreeThreaded };
         let page = Page {
             files: &files,
-            findings: &[finding],
+            findings: &findings,
             rules: &[&RULE],
             runtime,
             version: env!("CARGO_PKG_VERSION"),

@@ -8,6 +8,7 @@ use explore::trace::Label;
 use explore::visibility::Visibility;
 use explore::{Explorer, Next};
 use facts::Action;
+use pyo3::ffi::PyObject;
 use pyo3::prelude::*;
 use rustc_hash::FxBuildHasher;
 
@@ -24,20 +25,26 @@ const TYPES: u32 = u32::MAX;
 /// Numbers of locks and conditions, by who made them: the setup of a run, a thread of a run, or what outlives runs.
 const LOCKS: u32 = 1 << 30;
 const LOCKS_OF_ONE: u32 = 1 << 20;
-/// Numbers of names are told apart from hashes of keys by this.
-const NAME: u32 = 1 << 31;
-/// A thread that is being unwound is stopped again if it goes on for so long.
-const EVENTS_OF_UNWINDING_MAX: u32 = 10_000;
+/// A thread that goes on for so many instructions without an announcement lets others go first: it may wait for them in
+/// a loop. One that is being unwound is stopped again.
+const EVENTS_MAX: u32 = 20_000;
 
-/// An instruction of the program that may touch something.
-pub struct Site {
-    pub instruction: Instruction,
+/// Where an instruction stands.
+pub struct Origin {
     /// What a schedule calls it.
     pub name: String,
     pub file: String,
     pub line: u32,
     /// What it touches, in words, such as `s.n`.
     pub text: String,
+    /// Is it in the user's code, and not in a library?
+    pub is_own: bool,
+}
+
+/// An instruction of the program that may touch something.
+pub struct Site {
+    pub instruction: Instruction,
+    pub origin: Origin,
     /// In the exploration under way; none before it is met there.
     label: Option<Label>,
     /// Is a choice of threads made before it?
@@ -53,6 +60,8 @@ pub struct Code {
 
 #[derive(Clone, Copy, Default)]
 struct Name {
+    /// The part of an object that it names: that of an item of its `__dict__`.
+    key: u32,
     is_written: bool,
     is_of_types: bool,
 }
@@ -69,16 +78,16 @@ struct Party {
     is_over: bool,
     /// The last instruction that it came to in code that is seen.
     site: Option<u32>,
-    n_events_of_unwinding: u32,
+    /// Instructions since it last announced something, or since it is unwound.
+    n_events: u32,
     n_locks: u32,
 }
 
-/// What stands behind a step, in words.
+/// What is known of a step besides its site.
 #[derive(Clone, Debug)]
 pub struct Told {
     /// The number of the step in its run.
     pub step: usize,
-    pub site: Option<u32>,
     pub value: Option<String>,
     /// What is said of it instead of what the site says: text, file, line.
     pub note: Option<(String, String, u32)>,
@@ -101,6 +110,8 @@ pub enum Visit {
     Never,
     /// Look at its operands.
     Look(u32, Instruction, usize),
+    /// The thread lets others go first.
+    Yield,
     /// The thread is stopped.
     Unwind,
 }
@@ -122,6 +133,7 @@ pub struct Session {
     /// Sites that become steps after this run.
     new_steps: Vec<u32>,
     is_stale: bool,
+    is_any_written: bool,
     /// Are all conflicting accesses steps, for a better story?
     pub tells_all: bool,
     pub told: Vec<Told>,
@@ -136,13 +148,13 @@ pub struct Session {
 impl Session {
     // --- what is known of the program
 
-    /// The number of a name of an attribute or global.
-    pub fn name(&mut self, name: &str) -> u32 {
+    /// The number of a name of an attribute or global, whose key in a dict is `key`.
+    pub fn name(&mut self, name: &str, key: u32) -> u32 {
         if let Some(number) = self.name_numbers.get(name) {
             return *number;
         }
         let number = self.names.len() as u32;
-        self.names.push(Name::default());
+        self.names.push(Name { key, ..Name::default() });
         self.name_numbers.insert(name.to_owned(), number);
         number
     }
@@ -154,10 +166,10 @@ impl Session {
     }
 
     /// The number of a new site.
-    pub fn add_site(&mut self, instruction: Instruction, name: String, file: String, line: u32, text: String) -> u32 {
+    pub fn add_site(&mut self, instruction: Instruction, origin: Origin) -> u32 {
         // A schedule that is replayed has named it: it was a step there.
-        let is_step = self.explorer.as_ref().is_some_and(|explorer| explorer.knows_label(&name));
-        self.sites.push(Site { instruction, name, file, line, text, label: None, is_step });
+        let is_step = self.explorer.as_ref().is_some_and(|explorer| explorer.knows_label(&origin.name));
+        self.sites.push(Site { instruction, origin, label: None, is_step });
         self.sites.len() as u32 - 1
     }
 
@@ -172,9 +184,9 @@ impl Session {
         self.codes.contains_key(&address)
     }
 
-    /// A site by its number.
-    pub fn site(&self, site: u32) -> &Site {
-        &self.sites[site as usize]
+    /// The site of a label of the exploration under way.
+    pub fn site_of_label(&self, label: Label) -> Option<&Site> {
+        self.sites.iter().find(|site| site.label == Some(label))
     }
 
     /// A thread comes to an instruction.
@@ -193,14 +205,10 @@ impl Session {
         if seat != DRIVER {
             let party = &mut self.parties[seat as usize];
             party.site = Some(number - 1);
-            if self.is_unwinding {
-                party.n_events_of_unwinding += 1;
-                let is_caught = party.n_events_of_unwinding > EVENTS_OF_UNWINDING_MAX;
-                return if is_caught {
-                    Visit::Unwind
-                } else {
-                    Visit::Look(number - 1, self.sites[number as usize - 1].instruction, n_locals)
-                };
+            party.n_events += 1;
+            if party.n_events > EVENTS_MAX {
+                party.n_events = 0;
+                return if self.is_unwinding { Visit::Unwind } else { Visit::Yield };
             }
         }
         Visit::Look(number - 1, self.sites[number as usize - 1].instruction, n_locals)
@@ -229,7 +237,7 @@ impl Session {
             return None;
         }
         Some(match places[1] {
-            Some((_, to)) => Operation::Copy { from: place, to },
+            Some(second) => Operation::Both { first: (action, place), second },
             None => Operation::Access { action, place },
         })
     }
@@ -238,11 +246,11 @@ impl Session {
         let Touch { action, object, part } = *touch;
         let key = match part {
             Part::All => return Some((action, Place::structure(self.naming.number(object, seat as usize)))),
-            Part::Item(key) => key & !NAME,
+            Part::Item(key) => key,
             Part::Name(number) => {
                 let name = &mut self.names[number as usize];
                 let is_type = Naming::is_type(object);
-                if !action.writes() && !name.is_written {
+                if !action.writes() && !name.is_written && !self.is_any_written {
                     return None;
                 }
                 if action.writes() && (!name.is_written || (is_type && !name.is_of_types)) {
@@ -251,12 +259,20 @@ impl Session {
                     self.is_stale = true;
                 }
                 if name.is_of_types || is_type {
-                    return Some((action, Place::item(TYPES, number | NAME)));
+                    return Some((action, Place::item(TYPES, name.key)));
                 }
-                number | NAME
+                name.key
             }
         };
         Some((action, Place::item(self.naming.number(object, seat as usize), key)))
+    }
+
+    /// The program gets hold of the dict of an object's attributes: an item of it is the attribute, and any name may be
+    /// written through it.
+    pub fn meet_dict(&mut self, seat: Seat, object: *mut PyObject, dict: *mut PyObject) {
+        self.naming.alias(dict, object, seat as usize);
+        self.is_stale |= !self.is_any_written;
+        self.is_any_written = true;
     }
 
     /// The access is made.
@@ -264,7 +280,8 @@ impl Session {
         let thread = ThreadId(seat as u32);
         let is_step = self.sites[site as usize].is_step;
         for (action, place) in places.iter().flatten() {
-            self.visibility.access(thread, *action, *place, site, self.tells_all, &mut self.racing);
+            let asks_for_all = self.tells_all && self.sites[site as usize].origin.is_own;
+            self.visibility.access(thread, *action, *place, site, asks_for_all, &mut self.racing);
             if is_step {
                 self.visibility.step(thread, *action, *place);
             }
@@ -274,6 +291,9 @@ impl Session {
         }
         self.racing.push(site);
         for site in self.racing.drain(..) {
+            if self.tells_all && !self.sites[site as usize].origin.is_own {
+                continue;
+            }
             if !self.sites[site as usize].is_step && !self.new_steps.contains(&site) {
                 self.new_steps.push(site);
             }
@@ -287,7 +307,7 @@ impl Session {
             return label;
         }
         let explorer = self.explorer.as_mut().expect("an exploration is under way");
-        *site.label.insert(explorer.label(&site.name))
+        *site.label.insert(explorer.label(&site.origin.name))
     }
 
     /// The label of a name.
@@ -306,12 +326,16 @@ impl Session {
     // --- the runs
 
     /// A new exploration.
-    pub fn open(&mut self, explorer: Explorer) {
+    pub fn open(&mut self, explorer: Explorer, is_replay: bool) {
+        for name in &mut self.names {
+            (name.is_written, name.is_of_types) = (false, false);
+        }
+        // In a replay nothing is to be found out: the schedule knows the steps.
+        self.is_any_written = is_replay;
         for site in &mut self.sites {
             site.label = None;
-            site.is_step = explorer.knows_label(&site.name);
+            site.is_step = explorer.knows_label(&site.origin.name);
         }
-        self.names.fill(Name::default());
         self.explorer = Some(explorer);
         (self.tells_all, self.is_stale) = (false, false);
         self.new_steps.clear();
@@ -374,6 +398,7 @@ impl Session {
             return Turn::Over;
         }
         gate::count_step();
+        self.parties[seat as usize].n_events = 0;
         let explorer = self.explorer.as_mut().expect("an exploration is under way");
         let next = explorer.announce(ThreadId(seat as u32), operation, label);
         self.turn(next, seat)
@@ -440,11 +465,10 @@ impl Session {
         ObjectId(LOCKS + owner * LOCKS_OF_ONE + *count)
     }
 
-    /// Remembers what stands behind the step that a thread has just been granted.
-    pub fn tell(&mut self, seat: Seat, value: Option<String>, note: Option<(String, String, u32)>) {
-        let site = self.parties[seat as usize].site;
+    /// Remembers more of the step that a thread has just been granted.
+    pub fn tell(&mut self, value: Option<String>, note: Option<(String, String, u32)>) {
         let explorer = self.explorer.as_ref().expect("an exploration is under way");
         let step = explorer.trace().steps.len().saturating_sub(1);
-        self.told.push(Told { step, site, value, note });
+        self.told.push(Told { step, value, note });
     }
 }

@@ -438,10 +438,9 @@ fn choose(n: u32, label: &str) -> PyResult<u32> {
 #[pyfunction]
 fn note(text: String, file: String, line: u32) {
     if is_controlled() {
-        let seat = baton::me();
         SESSION.with(|session| {
             if session.tells_all {
-                session.tell(seat, None, Some((text, file, line)));
+                session.tell(None, Some((text, file, line)));
             }
         });
     }

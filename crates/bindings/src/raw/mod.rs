@@ -19,6 +19,7 @@ pub mod local;
 pub mod lock;
 pub mod map;
 pub mod native_type;
+pub mod objects;
 pub mod observe;
 pub mod once_function;
 pub mod patience;

@@ -117,7 +117,7 @@ fn logs(name: &str) -> bool {
 
 /// Where `name` is called in a function as a method, with its receiver.
 pub fn methods<'a>(body: &'a Body, names: &'a [&'a str]) -> impl Iterator<Item = (Val, Val, Name)> + 'a {
-    body.vals().filter_map(move |call| {
+    body.calls().filter_map(move |call| {
         let Op::Call { func, .. } = body.op(call) else { return None };
         match body.op(func) {
             Op::Attr { base, name } if names.contains(&name.as_str()) => Some((call, base, name)),

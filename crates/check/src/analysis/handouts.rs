@@ -44,7 +44,7 @@ impl Analysis<'_> {
     }
 
     fn helpers(&self, func: FuncId) -> impl Iterator<Item = (Val, FuncId)> + '_ {
-        let calls = self.body(func).vals().filter(move |val| matches!(self.body(func).op(*val), Op::Call { .. }));
+        let calls = self.body(func).calls();
         calls.flat_map(move |at| self.self_callees(func, at).into_iter().map(move |callee| (at, callee)))
     }
 

@@ -41,7 +41,7 @@ impl Analysis<'_> {
         let mut found: FxHashMap<Slot, Vec<(FuncId, Val)>> = FxHashMap::default();
         for func in self.functions() {
             let body = self.body(func);
-            for val in body.vals() {
+            for val in body.writes() {
                 let (Op::StoreGlobal { value, .. } | Op::StoreAttr { value, .. } | Op::StoreLocal { value, .. }) =
                     body.op(val)
                 else {

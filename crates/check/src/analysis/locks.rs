@@ -231,7 +231,7 @@ impl<'a> Analysis<'a> {
         let mut often = FxHashSet::default();
         for func in self.functions() {
             let body = self.body(func);
-            for val in body.vals() {
+            for val in body.calls() {
                 let Op::Call { func: target, .. } = body.op(val) else { continue };
                 for of in self.types.of(func, target) {
                     let Type::Class(class) = *of else { continue };

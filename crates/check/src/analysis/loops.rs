@@ -36,7 +36,7 @@ impl Analysis<'_> {
         let handed = self.handed_to_threads();
         for func in self.functions().filter(|func| !self.is_test(*func)) {
             let body = self.body(func);
-            for val in body.vals() {
+            for val in body.calls() {
                 let Op::Call { .. } = body.op(val) else { continue };
                 let starts = self.external_callee(func, val).is_some_and(|name| name == "asyncio.run")
                     || matches!(self.method_call(func, val), Some((_, "run_until_complete")));

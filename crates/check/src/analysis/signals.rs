@@ -149,7 +149,7 @@ pub fn changes(analysis: &Analysis<'_>, slots: &FxHashSet<Slot>) -> Vec<Change> 
                 found.push(Change { func, at, slot, raises: name == "set", is_event: true });
             }
         }
-        for at in body.vals() {
+        for at in body.writes() {
             let (Op::StoreAttr { value, .. } | Op::StoreGlobal { value, .. }) = body.op(at) else { continue };
             let Op::Truth(raises) = body.op(value) else { continue };
             let stored = analysis.types.slots_of(analysis.project, func, at);

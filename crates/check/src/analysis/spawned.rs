@@ -81,7 +81,7 @@ impl Analysis<'_> {
         }
         let mut found = Vec::new();
         for func in self.functions() {
-            for call in self.body(func).vals() {
+            for call in self.body(func).calls() {
                 let Some((made, class)) = self.makes(func, call) else { continue };
                 let mut targets = by_site.get(&(func, call)).cloned().unwrap_or_default();
                 if let (Some(class), true) = (class, targets.is_empty()) {

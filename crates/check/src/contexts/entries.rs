@@ -49,7 +49,7 @@ fn forked(project: &Project, types: &TypeMap, callers: &[Vec<CallSite>]) -> Vec<
         let name = project.function(func).name;
         found[func.0 as usize] |= name.as_str().contains("after_fork") || name.as_str().contains("at_fork");
         let body = &project.function(func).body;
-        for call in body.vals() {
+        for call in body.calls() {
             let Op::Call { args, .. } = body.op(call) else { continue };
             if types.external_callee(project, func, call).is_none_or(|name| name != "os.register_at_fork") {
                 continue;
@@ -358,7 +358,7 @@ fn is_pool(project: &Project, types: &TypeMap, func: FuncId, base: Val) -> bool 
 
 fn spawned(project: &Project, types: &TypeMap, func: FuncId, found: &mut Vec<Entry>) {
     let body = &project.function(func).body;
-    for call in body.vals() {
+    for call in body.calls() {
         let Op::Call { func: target, args } = body.op(call) else { continue };
         for callee in types.callees(project, func, call) {
             if makes_coroutine(project, func, callee.func) && !callee.guessed {

@@ -9,6 +9,7 @@ use rustc_hash::FxHashMap;
 use super::{Entry, EntryKind};
 use crate::annotations::Annotations;
 use crate::body::{FunctionKind, Op};
+use crate::parallel;
 use crate::project::{ClassId, FuncId, Project};
 use crate::types::{Slot, Std, Type, TypeMap};
 
@@ -83,11 +84,11 @@ pub(super) fn find(
         let def = project.class(class);
         let span = super::class_span(project, class);
         let module = project.names[project.class_info(class).module.0 as usize];
-        let full = format!("{module}.{}", def.qualname);
-        if configured.iter().any(|name| def.name == name.as_str() || *name == full) {
+        let full = || format!("{module}.{}", def.qualname);
+        if configured.iter().any(|name| def.name == name.as_str() || *name == full()) {
             add(class, Reason::Configured, span);
         }
-        if project.method(class, crate::name::Name::new("__get__")).is_some() {
+        if project.method(class, get).is_some() {
             add(class, Reason::Descriptor, span);
         }
         // The instances of a metaclass are classes: everybody has the same.
@@ -104,9 +105,12 @@ pub(super) fn find(
     let sites = Sites::count(project, types);
     declared(annotations, &mut add);
     handed_out(project, types, entries, &mut add);
-    for func in project.function_ids() {
-        stores(project, types, func, &mut add);
-    }
+    let said = parallel::map(project.function_ids().collect(), |func| {
+        let mut said = Vec::new();
+        stores(project, types, func, &mut |class, reason, span| said.push((class, reason, span)));
+        said
+    });
+    said.into_iter().flatten().for_each(|(class, reason, span)| add(class, reason, span));
     // One constant in a global says nothing of a class whose objects are made all over the place.
     found.retain(|class, sharing| match sharing.reason {
         Reason::Global | Reason::ClassAttribute => sites.mostly_global(*class),
@@ -136,7 +140,7 @@ impl Sites {
                 continue;
             }
             let body = &project.function(func).body;
-            for val in body.vals() {
+            for val in body.acts() {
                 if let Op::Call { func: target, .. } = body.op(val) {
                     for of in types.of(func, target) {
                         if let Type::Class(class) = of {
@@ -252,7 +256,7 @@ fn stores(project: &Project, types: &TypeMap, func: FuncId, add: &mut impl FnMut
     let function = project.function(func);
     let body = &function.body;
     let test = project.is_test[project.module_of(func).0 as usize];
-    for val in body.vals() {
+    for val in body.writes() {
         let value = match body.op(val) {
             Op::StoreAttr { value, .. } | Op::StoreGlobal { value, .. } | Op::StoreLocal { value, .. } => value,
             Op::StoreItem { base, value, .. } => {

@@ -23,7 +23,7 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     for func in analysis.functions().filter(|func| !analysis.is_test(*func)) {
-        for val in analysis.body(func).vals() {
+        for val in analysis.body(func).calls() {
             let Some((base, name)) = analysis.method_call(func, val) else { continue };
             if !matches!(name, "wait" | "notify" | "notify_all" | "notifyAll")
                 || analysis.types.std(analysis.project, func, base) != Some(Std::Condition)

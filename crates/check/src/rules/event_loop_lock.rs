@@ -200,7 +200,7 @@ fn off_loop(analysis: &Analysis<'_>, func: FuncId, lock: PlaceId) -> Option<usiz
 /// `event.set()`, `queue.put_nowait(x)`, `future.set_result(x)` on a thread: the loop is not woken.
 fn touched(analysis: &Analysis<'_>, func: FuncId, seen: &mut FxHashSet<(FuncId, Val)>, found: &mut Vec<Finding>) {
     let body = analysis.body(func);
-    for call in body.vals() {
+    for call in body.calls() {
         let Some((base, name)) = analysis.method_call(func, call) else { continue };
         if !matches!(name, "set" | "put_nowait" | "get_nowait" | "set_result" | "set_exception" | "release" | "notify")
         {

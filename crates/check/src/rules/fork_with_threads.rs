@@ -48,7 +48,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 /// Calls of a function that fork, or choose to.
 fn forks(analysis: &Analysis<'_>, func: FuncId) -> Vec<(FuncId, Val)> {
     let body = analysis.body(func);
-    let calls = body.vals().filter(|call| {
+    let calls = body.calls().filter(|call| {
         let Op::Call { args, .. } = body.op(*call) else { return false };
         let says_fork = || {
             let first = body.args(args).first();
@@ -136,7 +136,7 @@ fn leads(analysis: &Analysis<'_>, func: FuncId) -> Vec<(Val, FuncId)> {
 /// Starts in the function itself that outlive it, as far as it shows.
 fn direct(analysis: &Analysis<'_>, func: FuncId) -> Vec<(Val, (FuncId, Val))> {
     let body = analysis.body(func);
-    let starts = body.vals().filter(|call| {
+    let starts = body.calls().filter(|call| {
         let Some((base, name)) = analysis.method_call(func, *call) else { return false };
         let types = analysis.types.of(func, base);
         let thread = types

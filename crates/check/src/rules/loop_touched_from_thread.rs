@@ -31,7 +31,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
         if analysis.project.function(func).is_async || analysis.is_test(func) {
             continue;
         }
-        for call in analysis.body(func).vals() {
+        for call in analysis.body(func).calls() {
             let Some((base, name)) = touched(analysis, func, call) else { continue };
             if asks_thread(analysis, func, call) {
                 continue;
@@ -100,7 +100,7 @@ struct Home {
 fn homes(analysis: &Analysis<'_>) -> Vec<Home> {
     let mut homes = Vec::new();
     for func in analysis.functions() {
-        for call in analysis.body(func).vals() {
+        for call in analysis.body(func).calls() {
             let Some((base, "run_forever" | "run_until_complete")) = analysis.method_call(func, call) else { continue };
             let groups: Vec<usize> = analysis.contexts.groups_of(func).collect();
             let slots = analysis.types.slots_of(analysis.project, func, base);

@@ -27,7 +27,7 @@ pub(super) static RULE: Rule = Rule {
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     let reads = analysis.reads();
     for func in analysis.functions().filter(|func| !analysis.is_test(*func)) {
-        for call in analysis.body(func).vals() {
+        for call in analysis.body(func).calls() {
             if matches!(analysis.body(func).op(call), Op::Call { .. }) {
                 found.extend(job(analysis, reads, func, call));
             }
@@ -50,7 +50,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
 fn has_hook(analysis: &Analysis<'_>) -> bool {
     analysis.functions().any(|func| {
         let body = analysis.body(func);
-        body.vals().any(|val| matches!(body.op(val), Op::StoreAttr { name, .. } if name == "excepthook"))
+        body.writes().any(|val| matches!(body.op(val), Op::StoreAttr { name, .. } if name == "excepthook"))
     })
 }
 

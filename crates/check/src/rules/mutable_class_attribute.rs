@@ -41,7 +41,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     let mut told: Vec<(ClassId, Name)> = Vec::new();
     for func in analysis.functions().filter(|func| !analysis.is_test(*func) && !analysis.is_import_code(*func)) {
         let body = analysis.body(func);
-        for val in body.vals() {
+        for val in body.acts() {
             let Some((base, name)) = changed(analysis, func, val) else { continue };
             for of in analysis.types.of(func, base) {
                 let Type::Instance(class) = *of else { continue };
@@ -106,7 +106,7 @@ fn replaced(analysis: &Analysis<'_>) -> Vec<(ClassId, Name)> {
     let mut found = Vec::new();
     for func in analysis.functions() {
         let body = analysis.body(func);
-        for val in body.vals() {
+        for val in body.writes() {
             let Op::StoreAttr { base, name, update: false, .. } = body.op(val) else { continue };
             found.extend(analysis.types.of(func, base).iter().filter_map(|of| match of {
                 Type::Instance(class) => Some((*class, name)),

@@ -115,7 +115,7 @@ fn homes(analysis: &Analysis<'_>) -> FxHashSet<Home> {
     }
     for func in analysis.functions() {
         let body = analysis.body(func);
-        for store in body.vals() {
+        for store in body.writes() {
             let (Op::StoreGlobal { value, .. } | Op::StoreAttr { value, .. } | Op::StoreLocal { value, .. }) =
                 body.op(store)
             else {

@@ -28,7 +28,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             continue;
         }
         let body = analysis.body(func);
-        for val in body.vals() {
+        for val in body.calls() {
             let Some((base, "acquire")) = analysis.method_call(func, val) else { continue };
             if is_lock(analysis, func, base) {
                 found.extend(acquire(analysis, func, val, base));

@@ -143,6 +143,8 @@ impl Builder {
         let Some(mut scope) = self.scopes.pop() else { return };
         scope.body.blocks[0].end = as_u32(scope.body.nodes.len());
         scope.body.stores = stores(&scope.body);
+        let nodes = |wanted: fn(Op) -> bool| scope.body.vals().filter(|val| wanted(scope.body.op(*val))).collect();
+        (scope.body.calls, scope.body.writes) = (nodes(|op| matches!(op, Op::Call { .. })), nodes(Op::writes));
         scope.body.nodes.shrink_to_fit();
         scope.body.blocks.shrink_to_fit();
         scope.body.args.shrink_to_fit();

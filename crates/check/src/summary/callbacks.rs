@@ -56,7 +56,7 @@ pub fn collect(project: &Project, types: &TypeMap, contexts: &Contexts) -> Callb
     let mut flows: Vec<(FuncId, u32, Slot)> = Vec::new();
     for func in project.function_ids() {
         let body = &project.function(func).body;
-        for val in body.vals() {
+        for val in body.acts() {
             let Some((slots, values)) = stored(project, types, func, body, val) else { continue };
             for value in values {
                 for slot in &slots {

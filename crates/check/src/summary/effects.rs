@@ -442,7 +442,7 @@ fn direct(given: Given<'_>, summaries: &Summaries, func: FuncId) -> Vec<Effect> 
             add(What::Takes { place: held.lock.place, path: lock_path(given, summaries, func, held) }, held.at, false);
         }
     }
-    for val in body.vals() {
+    for val in body.calls() {
         if !matches!(body.op(val), Op::Call { .. }) {
             continue;
         }
@@ -562,7 +562,7 @@ pub fn makers(given: Given<'_>) -> FxHashMap<Slot, Vec<Maker>> {
     let mut found: FxHashMap<Slot, Vec<Maker>> = FxHashMap::default();
     for func in given.project.function_ids() {
         let body = &given.project.function(func).body;
-        for store in body.vals() {
+        for store in body.writes() {
             let (Op::StoreAttr { value, .. }
             | Op::StoreGlobal { value, .. }
             | Op::StoreLocal { value, .. }

@@ -75,7 +75,7 @@ impl Finder<'_> {
 
     fn alias(&mut self, func: FuncId) {
         let body = &self.project.function(func).body;
-        for val in body.vals() {
+        for val in body.writes() {
             let (Op::StoreAttr { value, .. } | Op::StoreGlobal { value, .. }) = body.op(val) else { continue };
             let Op::Call { args, .. } = body.op(value) else { continue };
             if self.types.std(self.project, func, value) != Some(Std::Condition) {
@@ -104,7 +104,7 @@ impl Finder<'_> {
     /// `acquire()` ... `release()`, and `if lock.acquire(False): ...`.
     fn acquired(&self, func: FuncId, regions: &mut Vec<Region>) {
         let body = &self.project.function(func).body;
-        for val in body.vals() {
+        for val in body.calls() {
             let Some((base, "acquire" | "__enter__")) = method_call(body, val) else { continue };
             let awaited = body
                 .vals()

@@ -137,11 +137,17 @@ pub struct Summaries {
 
 /// Summarises all functions, callees before callers where it matters.
 #[must_use]
-pub fn compute(project: &Project, types: &TypeMap, annotations: &Annotations, contexts: &Contexts) -> Summaries {
+pub fn compute(
+    project: &Project,
+    types: &TypeMap,
+    annotations: &Annotations,
+    contexts: &Contexts,
+    consumers: Consumers,
+) -> Summaries {
     let mut summaries = Summaries {
         slots: Vec::new(),
         places: FxHashMap::default(),
-        functions: parallel::map(project.function_ids().collect(), |id| with_consumers(project, id)),
+        functions: consumers.0.into_iter().map(|consumers| Function { consumers, ..Function::default() }).collect(),
         accesses: Vec::new(),
         takers: FxHashMap::default(),
         by_place: FxHashMap::default(),
@@ -199,13 +205,21 @@ pub fn mutating(method: &str) -> bool {
     )
 }
 
-fn with_consumers(project: &Project, id: FuncId) -> Function {
-    let body = &project.function(id).body;
-    let mut consumers = vec![u32::MAX; body.nodes.len()];
-    for val in body.vals() {
-        body.operands(val, |operand| consumers[operand.0 as usize] = val.0);
-    }
-    Function { consumers, ..Function::default() }
+/// By function and node: who uses its value; `u32::MAX` for none.
+pub struct Consumers(Vec<Vec<u32>>);
+
+/// Who uses what. Needs no types, so it can be told while they are inferred, which takes one thread.
+#[must_use]
+pub fn consumers(project: &Project) -> Consumers {
+    let of = |id: FuncId| {
+        let body = &project.function(id).body;
+        let mut consumers = vec![u32::MAX; body.nodes.len()];
+        for val in body.vals() {
+            body.operands(val, |operand| consumers[operand.0 as usize] = val.0);
+        }
+        consumers
+    };
+    Consumers(parallel::map(project.function_ids().collect(), of))
 }
 
 impl Summaries {

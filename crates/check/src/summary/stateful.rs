@@ -65,7 +65,7 @@ fn harmless(base: &str) -> bool {
 fn changes(project: &Project, types: &TypeMap, summaries: &Summaries, func: FuncId) -> Vec<ClassId> {
     let body = &project.function(func).body;
     let mut found = Vec::new();
-    for val in body.vals() {
+    for val in body.acts() {
         let base = match body.op(val) {
             Op::StoreAttr { base, .. } | Op::DelAttr { base, .. } => Some(base),
             Op::StoreItem { base, .. } | Op::DelItem { base, .. } => attr_base(body, base),

@@ -1,11 +1,12 @@
 //! The rounds of inference.
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 use super::pending::Pending;
-use super::{Container, Slot, Std, TYPES_MAX, Type, TypeMap, Types, annotated, standard};
+use super::{Container, Flags, Slot, Std, TYPES_MAX, Type, TypeMap, Types, annotated, standard};
 use crate::body::{Body, Display, FunctionKind, LocalId, Op, Val};
 use crate::name::{self, Name};
+use crate::parallel;
 use crate::project::{ClassId, FuncId, ModuleId, Project, Symbol};
 
 /// Chains of this many steps through globals, attributes, parameters and returns are seen.
@@ -29,17 +30,21 @@ struct Inference<'a> {
 
 pub(super) fn run(project: &Project) -> TypeMap {
     let functions: Vec<FuncId> = project.function_ids().collect();
+    let flags = parallel::map(functions.clone(), |id| super::decorators::flags(project, id));
     let sets = vec![Types::new(), Types::from_slice(&[Type::None]), Types::from_slice(&[Type::Plain])];
     let map = TypeMap {
         ids: sets.iter().cloned().zip(0..).collect(),
         sets,
-        nodes: functions.iter().map(|id| vec![0; project.function(*id).body.nodes.len()]).collect(),
+        nodes: parallel::map(functions.clone(), |id| vec![0; project.function(id).body.nodes.len()]),
         slots: FxHashMap::default(),
         elements: FxHashMap::default(),
         params: FxHashMap::default(),
         returns: FxHashMap::default(),
-        flags: functions.iter().map(|id| super::decorators::flags(project, *id)).collect(),
-        assigned: FxHashSet::default(),
+        assigned: parallel::map(functions.clone(), |id| assigned(project, id, flags[id.0 as usize]))
+            .concat()
+            .into_iter()
+            .collect(),
+        flags,
         by_class: FxHashMap::default(),
     };
     let mut inference = Inference {
@@ -50,7 +55,6 @@ pub(super) fn run(project: &Project) -> TypeMap {
         external: FxHashMap::default(),
         members: FxHashMap::default(),
     };
-    functions.iter().for_each(|id| inference.collect_assigned(*id));
     functions.iter().for_each(|id| inference.declare(*id));
     for _ in 0..ROUNDS {
         for id in &functions {
@@ -59,9 +63,7 @@ pub(super) fn run(project: &Project) -> TypeMap {
             }
         }
     }
-    for (class, slot) in inference.map.attributes() {
-        inference.map.by_class.entry(class).or_default().push(slot);
-    }
+    inference.map.index_by_class();
     inference.map
 }
 
@@ -98,19 +100,19 @@ impl Inference<'_> {
     }
 
     fn add_slot(&mut self, slot: Slot, set: u32) {
-        let old = self.map.slots.get(&slot).copied().unwrap_or(0);
+        let old = *self.map.slots.entry(slot).or_insert(0);
         let new = self.join(old, set);
-        self.map.slots.insert(slot, new);
         if new != old {
+            self.map.slots.insert(slot, new);
             self.pending.slot_changed(slot);
         }
     }
 
     fn add_element(&mut self, slot: Slot, set: u32) {
-        let old = self.map.elements.get(&slot).copied().unwrap_or(0);
+        let old = *self.map.elements.entry(slot).or_insert(0);
         let new = self.join(old, set);
-        self.map.elements.insert(slot, new);
         if new != old {
+            self.map.elements.insert(slot, new);
             self.pending.slot_changed(slot);
         }
     }
@@ -150,38 +152,6 @@ impl Inference<'_> {
         if new != old {
             self.map.params.insert((func, idx), new);
             self.pending.param_changed(func);
-        }
-    }
-
-    fn collect_assigned(&mut self, id: FuncId) {
-        let function = self.project.function(id);
-        let body = &function.body;
-        if function.kind == FunctionKind::ClassBody
-            && let Some(class) = self.project.class_of(id)
-        {
-            for val in body.vals() {
-                match body.op(val) {
-                    Op::StoreLocal { local, value, .. } if !matches!(body.op(value), Op::Function(_)) => {
-                        self.map.assigned.insert((class, body.locals[local.0 as usize]));
-                    }
-                    Op::Declare { base: None, name } => {
-                        self.map.assigned.insert((class, name));
-                    }
-                    _ => {}
-                }
-            }
-        }
-        let Some(class) = self.project.class_of(id).filter(|_| function.kind == FunctionKind::Def) else { return };
-        if self.map.flags[id.0 as usize].is_static || function.params.is_empty() {
-            return;
-        }
-        for val in body.vals() {
-            let (Op::StoreAttr { base, name, .. } | Op::Declare { base: Some(base), name }) = body.op(val) else {
-                continue;
-            };
-            if matches!(body.op(base), Op::Local(LocalId(0))) {
-                self.map.assigned.insert((class, name));
-            }
         }
     }
 
@@ -755,6 +725,28 @@ impl Inference<'_> {
             }
         }
     }
+}
+
+/// The attributes that a function assigns to its class or its `self`.
+fn assigned(project: &Project, id: FuncId, flags: Flags) -> Vec<(ClassId, Name)> {
+    let function = project.function(id);
+    let body = &function.body;
+    let Some(class) = project.class_of(id) else { return Vec::new() };
+    let of_class = function.kind == FunctionKind::ClassBody;
+    if !of_class && (function.kind != FunctionKind::Def || flags.is_static || function.params.is_empty()) {
+        return Vec::new();
+    }
+    let name = |val: Val| match body.op(val) {
+        Op::StoreLocal { local, value, .. } if of_class && !matches!(body.op(value), Op::Function(_)) => {
+            Some(body.locals[local.0 as usize])
+        }
+        Op::Declare { base: None, name } if of_class => Some(name),
+        Op::StoreAttr { base, name, .. } | Op::Declare { base: Some(base), name } if !of_class => {
+            matches!(body.op(base), Op::Local(LocalId(0))).then_some(name)
+        }
+        _ => None,
+    };
+    body.vals().filter_map(name).map(|name| (class, name)).collect()
 }
 
 fn is_items(body: &Body, val: Val) -> bool {

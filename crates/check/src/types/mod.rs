@@ -224,6 +224,15 @@ impl TypeMap {
         found
     }
 
+    fn index_by_class(&mut self) {
+        let more = self.elements.keys().filter(|slot| !self.slots.contains_key(slot));
+        for slot in self.slots.keys().chain(more) {
+            if let Slot::Attr(class, _) = slot {
+                self.by_class.entry(*class).or_default().push(*slot);
+            }
+        }
+    }
+
     /// The attributes that a class and its ancestors assign.
     #[must_use]
     pub fn attributes_of(&self, project: &Project, class: ClassId) -> Vec<Slot> {

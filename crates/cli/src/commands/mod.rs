@@ -3,7 +3,9 @@
 mod check;
 mod dashboard;
 mod explain;
+mod explore;
 mod fix;
+mod prove;
 mod rules;
 mod run;
 
@@ -26,9 +28,11 @@ pub(crate) fn run(command: &Command) -> Result<Answer, Error> {
     let exit = match command {
         Command::Check(args) => check::run(args)?,
         Command::Fix(args) => fix::run(args)?,
+        Command::Prove(args) => prove::run(args)?,
         Command::Explain(args) => explain::run(args)?,
         Command::Rules => rules::run()?,
         Command::Dashboard(args) => dashboard::run(args)?,
+        Command::Explore(args) => return Ok(Answer::Run(explore::run(args)?)),
         Command::Run(args) => return Ok(Answer::Run(run::run(args))),
     };
     Ok(Answer::Exit(exit))

@@ -6,12 +6,13 @@ use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use explore::operation::Operation;
 use facts::Action;
 use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 
 use super::frame::{Frame, IS_KNOWN};
-use super::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch};
+use super::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, key_of_name};
 use crate::exploration::gate;
 use crate::exploration::program;
 use crate::exploration::session::{SESSION, Visit};
@@ -78,6 +79,7 @@ slot! {
         let (site, instruction, n_locals) = match SESSION.with(|session| session.visit(seat, code as usize, offset)) {
             Visit::Never => return disable(),
             Visit::Unwind => return raise(gate::unwind()),
+            Visit::Yield => return gate::step(Operation::Yield).map_or_else(raise, |_| keep()),
             Visit::Look(site, instruction, n_locals) => (site, instruction, n_locals),
         };
         let (Some(frame), Some(builtins)) =
@@ -86,8 +88,7 @@ slot! {
             return keep();
         };
         let is_iteration_atomic = program::is_iteration_atomic();
-        let look =
-            Look { frame, builtins, is_iteration_atomic, second_read: Action::Update, key: Cell::new(None) };
+        let look = Look { frame, builtins, is_iteration_atomic, key: Cell::new(None) };
         let sight = {
             let _aside = Aside::step();
             look.at(&instruction)
@@ -100,14 +101,19 @@ slot! {
 
     /// `(code, offset)`: at the start of a function.
     fn on_start(_this: *mut PyObject, args: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
-        if baton::me() == NOBODY || n != 2 {
+        if n != 2 {
             return keep();
         }
         let code = *args;
+        let py = Python::assume_attached();
+        if baton::me() == NOBODY {
+            // It may be called under control later, if it is seen at all.
+            let is_seen = program::is_seen(&Bound::from_borrowed_ptr(py, code));
+            return if is_seen { keep() } else { disable() };
+        }
         if SESSION.with(|session| session.knows(code as usize)) {
             return disable();
         }
-        let py = Python::assume_attached();
         let code = Bound::from_borrowed_ptr(py, code);
         program::meet(&code).map_or_else(raise, |()| disable())
     } else null_mut()
@@ -170,6 +176,21 @@ fn act(
             }
             return Ok(());
         }
+        Sight::Dict(object) => {
+            if seat != DRIVER {
+                let aside = Aside::step();
+                // SAFETY: the object is alive; this is what the instruction does.
+                let dict = unsafe { Held(ffi::PyObject_GenericGetDict(object, null_mut())) };
+                if dict.is_none() {
+                    // SAFETY: attached. It has none, which the instruction will say.
+                    unsafe { ffi::PyErr_Clear() };
+                    return Ok(());
+                }
+                drop(aside);
+                SESSION.with(|session| session.meet_dict(seat, object, dict.0));
+            }
+            return Ok(());
+        }
         Sight::Touches(one, two) => [Some(one), two],
         Sight::Dynamic(object, name, action) => [dynamic(py, seat, object, name, action), None],
     };
@@ -184,7 +205,7 @@ fn act(
         SESSION.with(|session| session.watch(seat, site, &places));
         if SESSION.with(|session| session.tells_all) {
             let value = value(py, instruction, look);
-            SESSION.with(|session| session.tell(seat, value, None));
+            SESSION.with(|session| session.tell(value, None));
         }
     }
     Ok(())
@@ -202,8 +223,9 @@ fn dynamic(
     }
     // SAFETY: the operand is alive.
     let name = unsafe { Bound::from_borrowed_ptr(py, name) };
-    let name = name.cast::<pyo3::types::PyString>().ok()?.to_str().ok()?;
-    let number = SESSION.with(|session| session.name(name));
+    let name = name.cast::<pyo3::types::PyString>().ok()?;
+    let (text, key) = (name.to_str().ok()?, key_of_name(name));
+    let number = SESSION.with(|session| session.name(text, key));
     Some(Touch { action, object, part: Part::Name(number) })
 }
 

@@ -8,3 +8,4 @@ pub mod callback;
 pub mod frame;
 pub mod naming;
 pub mod operands;
+pub mod preempt;

@@ -73,6 +73,12 @@ impl Naming {
         }
     }
 
+    /// Gives a dict the number of the object whose attributes it holds.
+    pub fn alias(&mut self, dict: *mut PyObject, object: *mut PyObject, thread: usize) {
+        let number = self.number(object, thread);
+        self.keep(dict, number);
+    }
+
     /// Is it a class?
     pub fn is_type(object: *mut PyObject) -> bool {
         // SAFETY: objects that are touched are alive.

@@ -19,6 +19,8 @@ use super::frame::{Frame, member};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     LoadAttribute,
+    /// `x.__dict__`.
+    LoadDict,
     StoreAttribute,
     LoadGlobal,
     StoreGlobal,
@@ -51,6 +53,7 @@ impl Kind {
     pub fn parse(word: &str) -> Option<Kind> {
         Some(match word {
             "load attribute" => Kind::LoadAttribute,
+            "load dict" => Kind::LoadDict,
             "store attribute" => Kind::StoreAttribute,
             "load global" => Kind::LoadGlobal,
             "store global" => Kind::StoreGlobal,
@@ -110,12 +113,14 @@ pub struct Touch {
 #[derive(Clone, Copy, Debug)]
 pub enum Sight {
     Nothing,
-    /// Reads or writes; of two, the first is a read and the second an update, in one step.
+    /// Reads or writes, in one step.
     Touches(Touch, Option<Touch>),
     /// The operand at this place is to be replaced by what stands in for it.
     StandIn(usize),
     /// The operand at this place goes over this container, which is read item by item.
     Stepwise(usize, *mut PyObject),
+    /// The dict of the attributes of this object is got hold of.
+    Dict(*mut PyObject),
     /// `getattr`, `setattr` and `delattr`: the object, the name, and what is done.
     Dynamic(*mut PyObject, *mut PyObject, Action),
 }
@@ -130,11 +135,15 @@ pub enum Call {
     UpdateAll,
     /// Reads its arguments.
     ReadArguments,
+    /// Changes its arguments: what is assumed of a function that is not known.
+    UpdateArguments,
     Next,
     /// Reads its first argument item by item: other threads come in between.
     Stepwise,
     GetAttribute,
     SetAttribute,
+    /// `vars`.
+    Dict,
 }
 
 impl Call {
@@ -146,10 +155,12 @@ impl Call {
             "update key" => Call::UpdateKey,
             "update all" => Call::UpdateAll,
             "read arguments" => Call::ReadArguments,
+            "update arguments" => Call::UpdateArguments,
             "next" => Call::Next,
             "stepwise" => Call::Stepwise,
             "get attribute" => Call::GetAttribute,
             "set attribute" => Call::SetAttribute,
+            "dict" => Call::Dict,
             _ => return None,
         })
     }
@@ -164,6 +175,8 @@ pub struct Builtins {
     stand_ins: Addresses,
     stand_in_types: Addresses,
     immutable: Addresses,
+    /// Types whose attributes are each thread's own.
+    locals: Addresses,
     containers: Addresses,
     /// Where a view or an iterator keeps what it goes over.
     over: HashMap<usize, usize, FxBuildHasher>,
@@ -187,6 +200,11 @@ impl Builtins {
     /// Something stands in for each object of exactly this type.
     pub fn add_stand_in_type(&mut self, kind: *mut PyObject) {
         self.stand_in_types.insert(kind as usize);
+    }
+
+    /// The attributes of objects of this type are each thread's own.
+    pub fn add_local(&mut self, kind: *mut PyObject) {
+        self.locals.insert(kind as usize);
     }
 
     /// Objects of this type never change.
@@ -236,8 +254,6 @@ pub struct Look<'a> {
     pub builtins: &'a Builtins,
     /// Is C code that reads item by item one step?
     pub is_iteration_atomic: bool,
-    /// What the second of two reads in one step is told as.
-    pub second_read: Action,
     /// Where all of a container is touched because its size changes: the hash of the key that comes or goes.
     pub key: Cell<Option<u32>>,
 }
@@ -258,8 +274,9 @@ impl Look<'_> {
         unsafe {
             match instruction.kind {
                 Kind::LoadAttribute if self.has_stand_in(top(0)) => Sight::StandIn(0),
-                Kind::LoadAttribute if has_attributes(top(0)) => one(Action::Read, top(0), name),
-                Kind::StoreAttribute if has_attributes(top(0)) => one(Action::Write, top(0), name),
+                Kind::LoadAttribute if self.has_attributes(top(0)) => one(Action::Read, top(0), name),
+                Kind::LoadDict if self.has_attributes(top(0)) => Sight::Dict(top(0)),
+                Kind::StoreAttribute if self.has_attributes(top(0)) => one(Action::Write, top(0), name),
                 Kind::LoadGlobal => one(Action::Read, self.frame.globals(), name),
                 Kind::StoreGlobal => one(Action::Write, self.frame.globals(), name),
                 Kind::LoadCell => one(Action::Read, self.frame.local(instruction.arg as usize), Part::All),
@@ -285,8 +302,23 @@ impl Look<'_> {
                 Kind::CallNamed => self.call(instruction.arg as usize, 1),
                 Kind::CallSpread => self.call_spread(instruction.arg as usize & 1),
                 Kind::Enter if self.has_stand_in(top(0)) => Sight::StandIn(0),
-                Kind::Enter | Kind::LoadAttribute | Kind::StoreAttribute => Sight::Nothing,
+                Kind::Enter | Kind::LoadAttribute | Kind::LoadDict | Kind::StoreAttribute => Sight::Nothing,
             }
+        }
+    }
+
+    /// Does the object keep attributes that can be set and that threads share? Those of a built-in type do not, and those
+    /// of a `threading.local` are each thread's own.
+    unsafe fn has_attributes(&self, object: *mut PyObject) -> bool {
+        // SAFETY: operands are alive.
+        unsafe {
+            if object.is_null() {
+                return false;
+            }
+            let kind = ffi::Py_TYPE(object);
+            let is_own = [kind, (*kind).tp_base].iter().any(|kind| self.builtins.locals.contains(&(*kind as usize)));
+            let has_some = ffi::PyType_HasFeature(kind, ffi::Py_TPFLAGS_HEAPTYPE) != 0 || (*kind).tp_dictoffset != 0;
+            has_some && !is_own
         }
     }
 
@@ -403,10 +435,7 @@ impl Look<'_> {
         // SAFETY: operands are alive.
         let sights = unsafe { [self.whole(left, Action::Read), self.whole(right, Action::Read)] };
         match sights {
-            [Sight::Touches(one, _), Sight::Touches(two, _)] => {
-                // Two reads in one step; the second may be told as an update, which errs on the side of more orders.
-                Sight::Touches(one, Some(Touch { action: self.second_read, ..two }))
-            }
+            [Sight::Touches(one, _), Sight::Touches(two, _)] => Sight::Touches(one, Some(two)),
             [Sight::Nothing, sight] | [sight, _] => sight,
         }
     }
@@ -512,6 +541,14 @@ impl Look<'_> {
             match call {
                 Call::Ignore => Sight::Nothing,
                 Call::ReadArguments => self.arguments(argument, first),
+                Call::UpdateArguments => match self.arguments(argument, first) {
+                    Sight::Touches(one, None) => Sight::Touches(Touch { action: Action::Update, ..one }, None),
+                    Sight::Touches(one, Some(two)) => {
+                        let [one, two] = [one, two].map(|touch| Touch { action: Action::Update, ..touch });
+                        Sight::Touches(one, Some(two))
+                    }
+                    sight => sight,
+                },
                 Call::Next => match argument(first) {
                     object if object.is_null() || ffi::PyGen_Check(object) != 0 => Sight::Nothing,
                     object => match self.advance(object) {
@@ -528,6 +565,8 @@ impl Look<'_> {
                 Call::Stepwise => self.arguments(argument, first),
                 Call::GetAttribute => Sight::Dynamic(argument(first), argument(first + 1), Action::Read),
                 Call::SetAttribute => Sight::Dynamic(argument(first), argument(first + 1), Action::Write),
+                Call::Dict if argument(first).is_null() => Sight::Nothing,
+                Call::Dict => Sight::Dict(argument(first)),
                 _ if owner.is_null() => Sight::Nothing,
                 Call::ReadAll => one(Action::Read, owner, Part::All),
                 Call::ReadKey => one(Action::Read, owner, key_of(owner, argument(first))),
@@ -561,7 +600,7 @@ impl Look<'_> {
         // SAFETY: operands are alive.
         unsafe {
             if owner.is_null() {
-                return Call::ReadArguments;
+                return Call::UpdateArguments;
             }
             let kind = ffi::Py_TYPE(owner);
             if self.builtins.immutable.contains(&(kind as usize)) { Call::ReadArguments } else { Call::UpdateAll }
@@ -585,23 +624,9 @@ impl Look<'_> {
             }
         }
         match found {
-            [Sight::Touches(one, _), Sight::Touches(two, _)] => {
-                Sight::Touches(one, Some(Touch { action: self.second_read, ..two }))
-            }
+            [Sight::Touches(one, _), Sight::Touches(two, _)] => Sight::Touches(one, Some(two)),
             [sight, _] => sight,
         }
-    }
-}
-
-/// Does the object keep attributes that can be set? Built-in types do not.
-unsafe fn has_attributes(object: *mut PyObject) -> bool {
-    // SAFETY: operands are alive.
-    unsafe {
-        !object.is_null()
-            && (ffi::PyType_HasFeature(ffi::Py_TYPE(object), ffi::Py_TPFLAGS_HEAPTYPE) != 0
-                || ffi::PyModule_Check(object) != 0
-                || ffi::PyType_Check(object) != 0
-                || ffi::PyFunction_Check(object) != 0)
     }
 }
 
@@ -634,7 +659,17 @@ unsafe fn key_of(container: *mut PyObject, key: *mut PyObject) -> Part {
         if !is_plain {
             return Part::All;
         }
-        let hash = ffi::PyObject_Hash(key) as u64;
-        Part::Item((hash ^ (hash >> 32)) as u32)
+        Part::Item(fold(ffi::PyObject_Hash(key)))
     }
+}
+
+fn fold(hash: ffi::Py_hash_t) -> u32 {
+    let hash = hash as u64;
+    (hash ^ (hash >> 32)) as u32
+}
+
+/// The part of an object that an attribute of this name is: that of an item of its `__dict__`.
+pub fn key_of_name(name: &Bound<'_, pyo3::types::PyString>) -> u32 {
+    // SAFETY: the hash of a string is its own.
+    fold(unsafe { ffi::PyObject_Hash(name.as_ptr()) })
 }

@@ -142,7 +142,7 @@ slot! {
             return keep();
         };
         let key = Cell::new(None);
-        let look = Look { frame, builtins, is_iteration_atomic: true, second_read: Action::Read, key };
+        let look = Look { frame, builtins, is_iteration_atomic: true, key };
         see(me, code, offset, instruction, &look);
         keep()
     } else null_mut()
@@ -182,7 +182,7 @@ unsafe fn see(me: &mut Me, code: &Code, offset: usize, instruction: &Instruction
     // SAFETY: the frame stands before the instruction, so its operands are alive.
     unsafe {
         match look.at(instruction) {
-            Sight::Nothing | Sight::Stepwise(..) => {}
+            Sight::Nothing | Sight::Stepwise(..) | Sight::Dict(_) => {}
             Sight::StandIn(place) => stand_in(look.frame, place),
             Sight::Touches(one, two) => {
                 seen.touch(me, &one);
