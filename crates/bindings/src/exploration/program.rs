@@ -58,7 +58,7 @@ pub fn set_iteration_atomic(is_atomic: bool) {
 /// What is known of built-ins.
 #[derive(FromPyObject)]
 #[pyo3(from_item_all)]
-struct Known {
+pub struct Known {
     /// Functions and methods in C, and what they do.
     calls: Vec<(Py<PyAny>, String)>,
     stand_ins: Vec<Py<PyAny>>,
@@ -75,6 +75,13 @@ struct Known {
 /// Takes what `raceproof.instrument` knows; once.
 #[pyfunction]
 fn install(py: Python<'_>, known: Known, disable: &Bound<'_, PyAny>, describers: Describers) -> PyResult<()> {
+    callback::install(builtins(py, known)?, disable);
+    let _ = DESCRIBERS.set(py, describers);
+    Ok(())
+}
+
+/// The table of what is known of built-ins. It refers to objects that are kept for ever.
+pub fn builtins(py: Python<'_>, known: Known) -> PyResult<Builtins> {
     let mut builtins = Builtins::default();
     for (callable, word) in &known.calls {
         let call = Call::parse(word).ok_or_else(|| PyValueError::new_err(format!("no kind of call `{word}`")))?;
@@ -94,9 +101,7 @@ fn install(py: Python<'_>, known: Known, disable: &Bound<'_, PyAny>, describers:
     }
     // All of these are addresses of objects that must not go away.
     std::mem::forget(known);
-    callback::install(builtins, disable);
-    let _ = DESCRIBERS.set(py, describers);
-    Ok(())
+    Ok(builtins)
 }
 
 /// What Python says of a code object.

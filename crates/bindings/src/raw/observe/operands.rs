@@ -3,6 +3,7 @@
 //! One instruction on one built-in container is one step (see `facts::promises`), and so is one call of one method of
 //! it. Nothing in here runs Python code: keys are compared only if they are plain values.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::mem::size_of;
 use std::ptr::null_mut;
@@ -237,7 +238,10 @@ impl Builtins {
 }
 
 /// The definition of a method or function in C, and the object that it is bound to (null for none).
-unsafe fn definition(callable: *mut PyObject) -> Option<(usize, *mut PyObject)> {
+///
+/// # Safety
+/// The object is alive.
+pub unsafe fn definition(callable: *mut PyObject) -> Option<(usize, *mut PyObject)> {
     // SAFETY: the object is alive; each type keeps its definition there.
     unsafe {
         let kind = ffi::Py_TYPE(callable);
@@ -259,6 +263,8 @@ pub struct Look<'a> {
     pub builtins: &'a Builtins,
     /// Is C code that reads item by item one step?
     pub is_iteration_atomic: bool,
+    /// Where all of a container is touched because its size changes: the hash of the key that comes or goes.
+    pub key: Cell<Option<u32>>,
 }
 
 impl Look<'_> {
@@ -286,7 +292,10 @@ impl Look<'_> {
                 Kind::StoreCell => one(Action::Write, self.frame.local(instruction.arg as usize), Part::All),
                 Kind::LoadItem => self.item(top(1), top(0), Action::Read),
                 Kind::StoreItem => self.item(top(1), top(0), Action::Write),
-                Kind::DeleteItem => self.whole(top(1), Action::Update),
+                Kind::DeleteItem => {
+                    self.note_key(top(1), top(0));
+                    self.whole(top(1), Action::Update)
+                }
                 Kind::Contains => match self.container(top(0)) {
                     object if object.is_null() => Sight::Nothing,
                     object => one(Action::Read, object, key_of(object, top(1))),
@@ -352,7 +361,11 @@ impl Look<'_> {
         null_mut()
     }
 
-    unsafe fn is_container(&self, object: *mut PyObject, kind: *mut ffi::PyTypeObject) -> bool {
+    /// Is it a built-in container, or one that is known?
+    ///
+    /// # Safety
+    /// The object is alive, and this is its type.
+    pub unsafe fn is_container(&self, object: *mut PyObject, kind: *mut ffi::PyTypeObject) -> bool {
         // SAFETY: the object is alive.
         unsafe {
             ffi::PyDict_Check(object) != 0
@@ -409,7 +422,21 @@ impl Look<'_> {
                 (_, true) => (Action::Update, Part::All),
                 (_, false) => (action, key_part),
             };
+            if part == Part::All {
+                self.note_key(object, key);
+            }
             Sight::Touches(Touch { action, object, part }, None)
+        }
+    }
+
+    /// Notes the key of a dict or set whose size may change.
+    unsafe fn note_key(&self, object: *mut PyObject, key: *mut PyObject) {
+        // SAFETY: operands are alive.
+        unsafe {
+            let is_keyed = !object.is_null() && (ffi::PyDict_Check(object) != 0 || ffi::PySet_Check(object) != 0);
+            if is_keyed && let Part::Item(key) = key_of(object, key) {
+                self.key.set(Some(key));
+            }
         }
     }
 
@@ -573,7 +600,10 @@ impl Look<'_> {
                     Part::Item(key) if ffi::PyDict_Check(owner) == 0 || self.holds(owner, argument(first)) => {
                         one(Action::Update, owner, Part::Item(key))
                     }
-                    _ => one(Action::Update, owner, Part::All),
+                    _ => {
+                        self.note_key(owner, argument(first));
+                        one(Action::Update, owner, Part::All)
+                    }
                 },
                 Call::UpdateAll => {
                     let target = Touch { action: Action::Update, object: owner, part: Part::All };
