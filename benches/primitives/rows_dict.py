@@ -4,6 +4,7 @@ import random
 import threading
 
 from harness import Rival, Row
+from loops import filled, get, read, set_default, write
 from peers import peer
 
 from raceproof import ThreadSafeDict, share
@@ -16,7 +17,6 @@ N = 100_000
 KEYS = [f"key:{idx:06d}" for idx in range(10_000)]
 TUPLES = {key: (idx,) for idx, key in enumerate(KEYS)}
 COUNTS = {key: 1000 for key in KEYS}
-VALUE = ("x",)
 
 
 class LockedDict:
@@ -56,38 +56,6 @@ def of(make, source=TUPLES):
 
 def ours(source):
     return share(ThreadSafeDict(source))
-
-
-def filled(make):
-    def fill(source):
-        made = make()
-        for key, value in source.items():
-            made[key] = value
-        return made
-
-    return fill
-
-
-def read(d, keys):
-    for key in keys:
-        d[key]
-
-
-def write(d, keys):
-    value = VALUE
-    for key in keys:
-        d[key] = value
-
-
-def get(d, keys):
-    for key in keys:
-        d.get(key)
-
-
-def setdefault(d, keys):
-    value = VALUE
-    for key in keys:
-        d.setdefault(key, value)
 
 
 def update_with(d, keys):
@@ -134,9 +102,9 @@ def rivals_of_get():
 
 
 def rivals_of_setdefault():
-    yield Rival("dict", of(dict), setdefault, 0.35)
+    yield Rival("dict", of(dict), set_default, 0.35)
     if ft:
-        yield Rival("ft_utils", of(filled(ft.ConcurrentDict)), setdefault, 0.30)
+        yield Rival("ft_utils", of(filled(ft.ConcurrentDict)), set_default, 0.30)
 
 
 def updates(threads, at_most):
@@ -161,11 +129,11 @@ def replaced(operation, worker, at_most):
 
 ROWS = [
     Row("4", "ThreadSafeDict.get hit", 2, N, (of(ours), get), [*rivals_of_get()]),
-    Row("4", "ThreadSafeDict.setdefault hit", 2, N, (of(ours), setdefault), [*rivals_of_setdefault()]),
+    Row("4", "ThreadSafeDict.setdefault hit", 2, N, (of(ours), set_default), [*rivals_of_setdefault()]),
     Row("8", "ThreadSafeDict, d[k]", 0, N, (of(ThreadSafeDict), read), [Rival("dict", of(dict), read, 1.00)]),
     replaced("get", get, 0.08),
     replaced("d[k] = v", write, 0.08),
-    replaced("setdefault", setdefault, 0.09),
+    replaced("setdefault", set_default, 0.09),
     updates(1, 0.45),
     updates(2, 0.35),
     snapshots(),

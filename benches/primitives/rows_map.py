@@ -7,6 +7,7 @@ import random
 import threading
 
 from harness import Rival, Row
+from loops import VALUE, filled, get, read, set_default, write
 from peers import peer
 
 from raceproof import ConcurrentMap, CounterMap
@@ -20,7 +21,6 @@ OPS = 200_000
 KEYS = [f"key:{idx:06d}" for idx in range(10_000)]
 HOT = [f"hot:{idx}" for idx in range(16)]
 SOURCE = {key: (idx,) for idx, key in enumerate(KEYS)}
-VALUE = ("x",)
 LOCK = threading.Lock()
 
 
@@ -67,32 +67,7 @@ def our_counter(source):
 
 
 def ft_dict(source):
-    made = ft.ConcurrentDict()
-    for key, value in source.items():
-        made[key] = value
-    return made
-
-
-def get(d, keys):
-    for key in keys:
-        d[key]
-
-
-def get_method(d, keys):
-    for key in keys:
-        d.get(key)
-
-
-def set_default(d, keys):
-    value = VALUE
-    for key in keys:
-        d.setdefault(key, value)
-
-
-def set_item(d, keys):
-    value = VALUE
-    for key in keys:
-        d[key] = value
+    return filled(ft.ConcurrentDict)(source)
 
 
 def insert(d, keys):
@@ -245,12 +220,12 @@ def update_rivals(at_most):
 
 
 ROWS = [
-    row("1", "d[k] hit", get, SEQUENCES, 0.36, 0.77, worker_cc=get),
-    row("2", "d[k] hit, keys of the thread's own", get, OWN_SEQUENCES, 0.29, 0.67),
-    row("3", "d[k] hit, by the owner alone", get, SEQUENCES, 0.92, 0.77, threads=0, worker_cc=get),
-    row("4", "d.get(k) hit", get_method, SEQUENCES, 0.30, 0.30),
+    row("1", "d[k] hit", read, SEQUENCES, 0.36, 0.77, worker_cc=read),
+    row("2", "d[k] hit, keys of the thread's own", read, OWN_SEQUENCES, 0.29, 0.67),
+    row("3", "d[k] hit, by the owner alone", read, SEQUENCES, 0.92, 0.77, threads=0, worker_cc=read),
+    row("4", "d.get(k) hit", get, SEQUENCES, 0.30, 0.30),
     row("4", "d.setdefault(k, v) hit", set_default, SEQUENCES, 0.35, None),
-    row("5", "d[k] = v, existing key", set_item, SEQUENCES, 0.30, 0.50, worker_cc=assign_cc),
+    row("5", "d[k] = v, existing key", write, SEQUENCES, 0.30, 0.50, worker_cc=assign_cc),
     row("6", "d[k] = v, new keys", insert, NEW_KEYS, 0.40, 0.70, source={}, ops=100_000),
     row("7", "90 % reads, 10 % writes", mix, MIXED[10], 0.45, 0.83),
     row("7", "50 % reads, 50 % writes", mix, MIXED[50], 0.42, 0.76),

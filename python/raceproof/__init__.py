@@ -5,7 +5,6 @@ Each name says in its docstring what is atomic, what blocks, and what happens on
 
 from typing import TYPE_CHECKING
 
-from raceproof import _fork as _fork
 from raceproof._cache import CacheInfo, cached, single_flight
 from raceproof._native import (
     ABSENT,

@@ -1,5 +1,6 @@
 """`python -m raceproof` and the script `raceproof`: the command line of the native module."""
 
+import os
 import signal
 import sys
 
@@ -10,7 +11,14 @@ def main() -> int:
     """Runs the command line of this process; returns its exit code."""
     # The commands run detached, where a KeyboardInterrupt could not reach them.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    return _native.run_command(["raceproof", *sys.argv[1:]])
+    # What runs the code of the user, unless another is named.
+    os.environ.setdefault("RACEPROOF_PYTHON", sys.executable)
+    answer = _native.run_command(["raceproof", *sys.argv[1:]])
+    if isinstance(answer, int):
+        return answer
+    from raceproof import runner  # only here: most verbs run no Python code
+
+    return runner.run(*answer)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,14 @@
-"""What the tests share: real threads that start together, and whether this interpreter runs without a GIL."""
+"""What the tests share: real threads that start together, processes of their own, waiting with an end, and whether
+this interpreter runs without a GIL."""
 
+import os
+import signal
+import subprocess
 import sys
+import textwrap
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -69,6 +75,78 @@ def repeat(seconds, function):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         function()
+
+
+def until(condition, timeout=10.0):
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.001)
+
+
+class Holder:
+    """A thread that holds a lock until it is told to give it back."""
+
+    def __init__(self, lock):
+        self.lock, self.held, self.over = lock, threading.Event(), threading.Event()
+        self.thread = threading.Thread(target=self.hold, name="the holder", daemon=True)
+
+    def hold(self):
+        with self.lock:
+            self.held.set()
+            self.over.wait(30)
+
+    def __enter__(self):
+        self.thread.start()
+        assert self.held.wait(10)
+        return self
+
+    def __exit__(self, *exc_info):
+        self.over.set()
+        self.thread.join(10)
+
+
+class Same:
+    """Equal to others with the same number; all have the same hash, and each comparison calls `on_eq`."""
+
+    def __init__(self, number, on_eq=lambda: None):
+        self.number = number
+        self.on_eq = on_eq
+
+    def __hash__(self):
+        return 7
+
+    def __eq__(self, other):
+        self.on_eq()
+        return isinstance(other, Same) and self.number == other.number
+
+
+async def aget(lazy, **kwargs):
+    return await lazy.aget(**kwargs)
+
+
+def run_python(text, timeout=60):
+    """Runs a program of its own; returns what it printed."""
+    run = subprocess.run([sys.executable, "-c", textwrap.dedent(text)], capture_output=True, text=True, timeout=timeout)
+    assert run.returncode == 0, run.stderr
+    return run.stdout.strip()
+
+
+def in_child(check, timeout=20):
+    """Forks; True if the check is true in the child. One that hangs is ended."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        signal.alarm(timeout)
+        try:
+            os._exit(0 if check() else 1)
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import time
 import weakref
 
 import pytest
-from test_locks import in_child, needs_fork, run_python, until
+from conftest import Holder, in_child, needs_fork, run_python, until
 
 from raceproof import AsyncLock, DeadlockError, WaitTimeout
 
@@ -19,28 +19,6 @@ from raceproof import AsyncLock, DeadlockError, WaitTimeout
 def run(coroutine):
     """Runs a coroutine in an event loop of its own."""
     return asyncio.run(coroutine)
-
-
-class Holder:
-    """A thread that holds the lock until it is told to give it back."""
-
-    def __init__(self, lock):
-        self.lock, self.held, self.over = lock, threading.Event(), threading.Event()
-        self.thread = threading.Thread(target=self.hold, name="the holder", daemon=True)
-
-    def hold(self):
-        with self.lock:
-            self.held.set()
-            self.over.wait(30)
-
-    def __enter__(self):
-        self.thread.start()
-        assert self.held.wait(10)
-        return self
-
-    def __exit__(self, *exc_info):
-        self.over.set()
-        self.thread.join(10)
 
 
 async def until_async(condition, timeout=10.0):

@@ -1,23 +1,12 @@
 """The containers and the process: fork, shutdown, subinterpreters. See `docs/guide/containers.md`, "All three"."""
 
 import os
-import subprocess
-import sys
-import textwrap
 import threading
 
 import pytest
+from conftest import run_python
 
 from raceproof import ThreadSafeDict, ThreadSafeList, ThreadSafeSet
-
-
-def run(code):
-    """What a fresh interpreter prints that runs this; it must end by itself."""
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
@@ -59,28 +48,8 @@ def test_a_child_can_use_what_other_threads_used_at_the_fork():
     assert d["k"] == "parent"
 
 
-def test_a_waiting_daemon_does_not_keep_the_interpreter():
-    """A thread that waits in `get_or_create` does not keep the interpreter from shutting down, if it is a daemon."""
-    code = """
-        import threading, time
-        from raceproof import ThreadSafeDict
-        d = ThreadSafeDict()
-        inside = threading.Event()
-        def slow():
-            inside.set()
-            time.sleep(1000)
-        for make in (slow, int):
-            threading.Thread(target=d.get_or_create, args=("k", make), daemon=True).start()
-        inside.wait()
-        time.sleep(0.1)
-        print("end")
-    """
-    assert run(code) == "end"
-
-
-def test_ctrl_c_interrupts_who_waits():
-    """It blocks while another thread's factory runs, without a timeout; Ctrl-C interrupts it."""
-    code = """
+# What programs of their own begin with: a factory that does not end.
+SLOW = """
         import signal, threading, time
         from raceproof import ThreadSafeDict
         d = ThreadSafeDict()
@@ -88,6 +57,24 @@ def test_ctrl_c_interrupts_who_waits():
         def slow():
             inside.set()
             time.sleep(1000)
+"""
+
+
+def test_a_waiting_daemon_does_not_keep_the_interpreter():
+    """A thread that waits in `get_or_create` does not keep the interpreter from shutting down, if it is a daemon."""
+    code = """
+        for make in (slow, int):
+            threading.Thread(target=d.get_or_create, args=("k", make), daemon=True).start()
+        inside.wait()
+        time.sleep(0.1)
+        print("end")
+    """
+    assert run_python(SLOW + code) == "end"
+
+
+def test_ctrl_c_interrupts_who_waits():
+    """It blocks while another thread's factory runs, without a timeout; Ctrl-C interrupts it."""
+    code = """
         threading.Thread(target=d.get_or_create, args=("k", slow), daemon=True).start()
         inside.wait()
         threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,)).start()
@@ -96,7 +83,7 @@ def test_ctrl_c_interrupts_who_waits():
         except KeyboardInterrupt:
             print("interrupted")
     """
-    assert run(code) == "interrupted"
+    assert run_python(SLOW + code) == "interrupted"
 
 
 def test_containers_that_live_to_the_end_are_no_trouble():
@@ -111,7 +98,7 @@ def test_containers_that_live_to_the_end_are_no_trouble():
         l.append(l)
         print("end")
     """
-    assert run(code) == "end"
+    assert run_python(code) == "end"
 
 
 def test_a_subinterpreter_cannot_import_it():
@@ -123,4 +110,4 @@ def test_a_subinterpreter_cannot_import_it():
         failed = _interpreters.exec(id, "import raceproof")
         print(failed.type.__name__ if failed else "imported")
     """
-    assert run(code) == "ImportError"
+    assert run_python(code) == "ImportError"

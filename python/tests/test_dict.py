@@ -5,6 +5,7 @@ import gc
 import json
 import pickle
 import random
+import sys
 import threading
 import time
 import weakref
@@ -12,7 +13,7 @@ import weakref
 import pytest
 from conftest import Churn, repeat
 
-from raceproof import ReentrantError, ThreadSafeDict
+from raceproof import ReentrantError, ThreadSafeDict, _native
 
 THREADS = 4
 N = 4000
@@ -235,6 +236,22 @@ def test_a_model_agrees():
             case 5:
                 assert d.pop(key, None) == model.pop(key, None)
     assert d == model and list(d) == list(model)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tables of 3.10 are laid out in another way")
+def test_the_layout_of_tables_is_known():
+    assert _native.walk_dict_tables(True)
+
+
+def test_without_the_layout_of_tables_a_model_agrees():
+    """What an unknown CPython gets: updates through the C interface alone."""
+    assert not _native.walk_dict_tables(False)
+    try:
+        test_a_model_agrees()
+        for make in (str, lambda n: (n, str(n))):
+            test_equal_keys_are_one_key_for_updates(make)
+    finally:
+        _native.walk_dict_tables(True)
 
 
 def test_functions_run_outside_every_lock(together):

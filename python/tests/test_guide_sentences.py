@@ -17,7 +17,7 @@ def plain(text):
 PAGES = {
     "cache": ["cache"],
     "locks": ["async_lock", "locks", "watch_locks"],
-    "once": ["once"],
+    "once": ["once", "once_waits"],
     "state": ["state"],
 }
 

@@ -13,7 +13,7 @@ import time
 import pytest
 
 import raceproof
-from raceproof import HealthMonitor, IncidentManager, WaitTimeout, monitor
+from raceproof import HealthMonitor, IncidentManager, WaitTimeout, _native, monitor
 from raceproof.monitor import BackgroundCollector, Configuration, EventStream, PerformanceFigures, Source
 from raceproof.monitor import health as health_module
 
@@ -594,3 +594,21 @@ def test_a_variable_that_is_no_number_is_an_error(monkeypatch):
     monkeypatch.setenv("RACEPROOF_INTERVAL_S", "soon")
     with pytest.raises(ValueError, match="RACEPROOF_INTERVAL_S"):
         Configuration.instance()
+
+
+def test_counting_objects_disturbs_nobody(together):
+    """A tuple that a thread is making has one reference; who takes another makes `tuple(...)` fail."""
+    over = threading.Event()
+
+    def count():
+        while not over.is_set():
+            assert _native.monitor_objects() > 1000
+
+    def make():
+        try:
+            for _ in range(3000):
+                assert len(tuple(n for n in range(200))) == 200
+        finally:
+            over.set()
+
+    together(count, make)

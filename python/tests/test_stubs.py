@@ -31,7 +31,12 @@ SILENT = set(dir(object)) | {
 
 
 def members(node):
+    """What the stub of a class says; a base with a private name is no class of the module, but a part of the stub."""
     named = {}
+    for base in node.bases:
+        base = base.value if isinstance(base, ast.Subscript) else base
+        if isinstance(base, ast.Name) and base.id.startswith("_"):
+            named.update(members(CLASSES[base.id]))
     for item in node.body:
         if isinstance(item, (ast.FunctionDef, ast.AsyncFunctionDef)):
             named[item.name] = item

@@ -19,6 +19,8 @@ pub fn run(accept: bool) -> Result<(), String> {
         tests.env("RACEPROOF_ACCEPT", "1");
     }
     let rust = shell::run_last(&mut tests);
-    let scripts = shell::run_last(&mut python.command(&["-m", "pytest", "-q", "--no-header", "-r", "s"]));
+    // A crash of the interpreter shall say in which test, and where.
+    let pytest = ["-X", "faulthandler", "-m", "pytest", "-q", "--no-header", "-r", "s"];
+    let scripts = shell::run_last(&mut python.command(&pytest));
     rust.and(scripts)
 }

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use primitives::flight::{Circle, Flight, Waker, Who};
 use pyo3::prelude::*;
@@ -14,9 +13,7 @@ use pyo3::types::{PyDict, PyTuple};
 
 use crate::errors;
 use crate::raw::{dict, sharing};
-
-/// How long a waiting thread does not look for signals.
-const SLICE: Duration = Duration::from_millis(50);
+use crate::wait;
 
 /// A flight among Python objects.
 #[pyclass(frozen, module = "raceproof")]
@@ -73,9 +70,7 @@ pub fn take<'py>(owner: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> PyResult
     }
     // Joined and left while attached: a fork does not meet the lock that this takes.
     let ticket = flight.join(Who::thread(), Waker::Thread(thread::current())).map_err(|Circle| circle(py))?;
-    while !py.detach(|| ticket.park(Some(Instant::now() + SLICE))) {
-        py.check_signals()?;
-    }
+    wait::until(py, None, |until| ticket.park(until).then_some(()))?;
     Ok(Take::Over)
 }
 

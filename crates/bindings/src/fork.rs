@@ -1,30 +1,15 @@
 //! What happens to our state in a forked child: it begins anew. A lock that another thread held at the fork stays
 //! locked in the child for good, so the child never touches it: it gets a value of its own.
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
-use primitives::flight;
+pub use primitives::raw::fork::generation;
+use primitives::raw::fork::install;
 use primitives::raw::once_box::OnceBox;
 use pyo3::prelude::*;
 
-static FORKS: AtomicU32 = AtomicU32::new(0);
-
-/// Adds `after_fork_in_child`, which python/raceproof/_fork.py registers.
-pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_function(wrap_pyfunction!(after_fork_in_child, module)?)
-}
-
-/// Tells this module that it runs in a forked child. Called by the interpreter.
-#[pyfunction]
-fn after_fork_in_child() {
-    FORKS.fetch_add(1, Ordering::Relaxed);
-    // What other threads were making in the parent is made anew in the child.
-    flight::forked();
-}
-
-/// How many forks lie between the process that loaded this module and the one that calls.
-pub fn generation() -> u32 {
-    FORKS.load(Ordering::Relaxed)
+/// From here on, forks are known.
+pub fn add(_: &Bound<'_, PyModule>) -> PyResult<()> {
+    install();
+    Ok(())
 }
 
 /// A value of each process in a line of forks. That of the parent stays in the child's memory, untouched.

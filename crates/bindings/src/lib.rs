@@ -6,6 +6,7 @@ mod cache;
 mod command;
 mod dict;
 mod errors;
+mod exploration;
 mod failure;
 mod flights;
 mod fork;
@@ -33,6 +34,7 @@ type Part = fn(&Bound<'_, PyModule>) -> PyResult<()>;
 
 #[rustfmt::skip] // one a line, for those who add to it at the same time
 const PARTS: &[Part] = &[
+    fork::add,
     errors::add,
     raw::sharing::add,
     command::add,
@@ -45,7 +47,6 @@ const PARTS: &[Part] = &[
     raw::dict::add_type,
     raw::list::add_type,
     raw::set::add_type,
-    fork::add,
     raw::counter::add,
     raw::reference::add,
     raw::local::add,
@@ -59,6 +60,7 @@ const PARTS: &[Part] = &[
     state::add,
     map::add,
     monitor::add,
+    exploration::add,
 ];
 
 #[pymodule(gil_used = false)]

@@ -1,9 +1,9 @@
 //! `watch_locks`, `time_locks`, `lock_report`: looking at locks, and what Python sees of it.
 
+use primitives::histogram::Summary;
 use primitives::observe::{self, Look, Objection, Observed};
-use primitives::raw::fork;
 use primitives::raw::guarded::Guarded;
-use primitives::stats::{self, Summary, now_ns};
+use primitives::stats::{self, now_ns};
 use primitives::watch::{self, Inversion, Site};
 use pyo3::exceptions::{PyRuntimeError, PyRuntimeWarning, PyValueError};
 use pyo3::prelude::*;
@@ -29,9 +29,8 @@ static ORDER_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static DEADLOCK_ERROR: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 static ORDER_WARNING: PyOnceLock<Py<PyType>> = PyOnceLock::new();
 
-/// Adds the functions and the exceptions. From here on, forks are known.
+/// Adds the functions and the exceptions.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    fork::install();
     let py = module.py();
     let base = module.getattr("RaceproofError")?.cast_into::<PyType>()?;
     let (error, warning) = (py.get_type::<PyRuntimeError>(), py.get_type::<PyRuntimeWarning>());
@@ -99,7 +98,7 @@ fn time_locks(on: bool) -> bool {
 /// "watching" and "timing": whether they are on; "inversions": a list of reports; "orders": how many pairs of locks
 /// were learnt; "is_full": whether the watch has reached its limit of pairs and learns no more; "locks": a list of
 /// dicts with "name", "wait" and "hold", each of the two with "count", "p50", "p99" and "max", in seconds. Percentiles
-/// are right to an eighth.
+/// are right to a sixteenth.
 ///
 /// A report has "kind", "message", "locks" (names), "threads" (names), "stacks" (texts; the last is that of the thread
 /// that was stopped, the others are those that it contradicts) and "steps" (dicts with "held", "taken", "thread").

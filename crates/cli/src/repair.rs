@@ -34,8 +34,19 @@ pub struct Fixed {
     pub rule: &'static str,
     /// In which function; may be empty.
     pub symbol: String,
+    /// What it was about.
+    pub place: String,
     /// What was done.
     pub title: String,
+}
+
+impl Fixed {
+    /// Is it the fix of this finding?
+    #[must_use]
+    pub fn is_of(&self, finding: &Finding) -> bool {
+        let theirs = (finding.rule.name, finding.span.file, &finding.symbol, &finding.place);
+        (self.rule, self.file, &self.symbol, &self.place) == theirs
+    }
 }
 
 /// A fix that was not applied.
@@ -249,6 +260,7 @@ impl Repair<'_> {
                 file: finding.span.file,
                 rule: finding.rule.name,
                 symbol: finding.symbol.clone(),
+                place: finding.place.clone(),
                 title: title.unwrap_or_default(),
             });
         }

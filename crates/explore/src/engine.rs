@@ -296,7 +296,11 @@ impl Engine {
 fn is_quiet(event: &Event) -> bool {
     match event.operation {
         Operation::Access { action, .. } => !action.writes(),
-        Operation::Notify { .. } | Operation::Spawn { .. } | Operation::Choice { .. } | Operation::Exit => false,
+        Operation::Both { .. }
+        | Operation::Notify { .. }
+        | Operation::Spawn { .. }
+        | Operation::Choice { .. }
+        | Operation::Exit => false,
         _ => true,
     }
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::happens_before::{Edges, HappensBefore};
 use crate::judge::Failure;
-use crate::operation::{Effect, Event, Operation, Place, ThreadId, dependent, may_be_co_enabled};
+use crate::operation::{Effect, Event, Place, ThreadId, dependent, may_be_co_enabled};
 use crate::trace::{End, Pick, Step, Trace};
 use facts::{Action, Evidence, ObservedStep, Span};
 
@@ -203,11 +203,14 @@ fn of_deadlock(trace: &Trace) -> Pattern {
 /// One access of a trace: its step, its thread and what it does.
 type Seen = (usize, ThreadId, Action);
 
+/// The accesses of each place, those of all of its object among them.
 fn by_place(trace: &Trace) -> BTreeMap<Place, Vec<Seen>> {
-    let mut places: BTreeMap<Place, Vec<Seen>> = BTreeMap::new();
+    let mut places: BTreeMap<Place, Vec<Seen>> = trace.places().map(|place| (place, Vec::new())).collect();
     for (idx, step) in trace.steps.iter().enumerate() {
-        if let Operation::Access { action, place } = step.event.operation {
-            places.entry(place).or_default().push((idx, step.event.thread, action));
+        for (action, place) in step.event.operation.accesses() {
+            for (_, seen) in places.iter_mut().filter(|(other, _)| other.overlaps(place)) {
+                seen.push((idx, step.event.thread, action));
+            }
         }
     }
     places
@@ -216,7 +219,7 @@ fn by_place(trace: &Trace) -> BTreeMap<Place, Vec<Seen>> {
 /// A thread reads, another writes, the first writes: of one place.
 fn lost_update(steps: &[Seen], is_decisive: &impl Fn(usize) -> bool) -> Option<Pattern> {
     for (at, (read, thread, action)) in steps.iter().enumerate() {
-        if *action != Action::Read {
+        if *action == Action::Write {
             continue;
         }
         let own = steps[at + 1..].iter().position(|(_, other, action)| other == thread && action.writes());

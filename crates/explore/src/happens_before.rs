@@ -5,7 +5,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use crate::operation::{Event, Operation, dependent};
+use crate::operation::{Event, dependent};
 use crate::trace::{Step, Trace};
 
 /// Which edges order events.
@@ -110,8 +110,8 @@ impl HappensBefore {
 }
 
 fn orders(earlier: &Event, later: &Event, edges: Edges) -> bool {
-    let is_access = |event: &Event| matches!(event.operation, Operation::Access { .. });
-    dependent(earlier, later) && (edges == Edges::All || !is_access(earlier) || !is_access(later))
+    let are_accesses = earlier.operation.is_access() && later.operation.is_access();
+    dependent(earlier, later) && (edges == Edges::All || !are_accesses)
 }
 
 /// Pairs of accesses to one place, by two threads, at least one a write, that no synchronisation orders.
@@ -121,8 +121,7 @@ pub fn races(trace: &Trace) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     for (later, step) in trace.steps.iter().enumerate() {
         for (earlier, other) in trace.steps[..later].iter().enumerate() {
-            let are_accesses =
-                [step, other].iter().all(|step| matches!(step.event.operation, Operation::Access { .. }));
+            let are_accesses = [step, other].iter().all(|step| step.event.operation.is_access());
             let is_race = are_accesses
                 && step.event.thread != other.event.thread
                 && dependent(&other.event, &step.event)

@@ -58,15 +58,26 @@ impl std::fmt::Display for Failure {
     }
 }
 
+/// What else is asked than whether the run came to a good end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    /// Accesses that nothing orders are a failure.
+    pub races: bool,
+    /// That threads wait for ever is what a run came to, for its driver to judge: a call of a queue may wait for one
+    /// that nobody makes.
+    pub blocked_is_outcome: bool,
+}
+
 /// Looks at a finished run. `seen` is what its driver saw: an exception, a broken invariant.
 #[must_use]
-pub fn judge(trace: &Trace, seen: Option<Failure>, asks_for_races: bool) -> Option<Failure> {
+pub fn judge(trace: &Trace, seen: Option<Failure>, asked: Asked) -> Option<Failure> {
     let stuck = match trace.end {
+        End::Deadlock if asked.blocked_is_outcome => None,
         End::Deadlock if trace.cycle().is_empty() && !trace.missed_wake_ups().is_empty() => Some(Failure::MissedWakeUp),
         End::Deadlock => Some(Failure::Deadlock),
         End::Livelock => Some(Failure::Livelock),
         _ => None,
     };
-    let race = || (asks_for_races && !races(trace).is_empty()).then_some(Failure::Race);
+    let race = || (asked.races && !races(trace).is_empty()).then_some(Failure::Race);
     seen.or(stuck).or_else(race)
 }

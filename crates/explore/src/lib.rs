@@ -41,13 +41,14 @@ pub mod shrink;
 pub mod state;
 pub mod strategy;
 pub mod trace;
+pub mod visibility;
 
 use std::collections::{BTreeSet, HashSet};
 
 use engine::{Engine, Limits};
 use explain::Explanation;
 use happens_before::{Edges, HappensBefore};
-use judge::{Failure, judge};
+use judge::{Asked, Failure, judge};
 use operation::{Effect, Operation, ThreadId};
 use outcome::{About, Certificate, Outcome, Reason, Verdict, conclude};
 use schedule::{Labels, NoSchedule, Schedule};
@@ -112,7 +113,7 @@ pub struct Explorer {
     failed: Option<Failed>,
     about: About,
     untracked: BTreeSet<String>,
-    asks_for_races: bool,
+    asked: Asked,
     is_collecting: bool,
     traces: Option<HashSet<u64>>,
     order: HappensBefore,
@@ -144,7 +145,7 @@ impl Explorer {
             failed: None,
             about: About::default(),
             untracked: BTreeSet::new(),
-            asks_for_races: false,
+            asked: Asked::default(),
             is_collecting: false,
             traces: None,
             order: HappensBefore::default(),
@@ -178,7 +179,14 @@ impl Explorer {
     /// Takes unordered accesses for a failure.
     #[must_use]
     pub fn reporting_races(mut self) -> Self {
-        self.asks_for_races = true;
+        self.asked.races = true;
+        self
+    }
+
+    /// Takes threads that wait for ever for what the run came to, which its driver judges.
+    #[must_use]
+    pub fn letting_threads_wait(mut self) -> Self {
+        self.asked.blocked_is_outcome = true;
         self
     }
 
@@ -196,9 +204,44 @@ impl Explorer {
         self
     }
 
+    /// Is it still looking for a failure, rather than into one?
+    #[must_use]
+    pub fn is_searching(&self) -> bool {
+        matches!(self.phase, Phase::Search)
+    }
+
+    /// Is this the run that an explanation is made of?
+    #[must_use]
+    pub fn is_looking(&self) -> bool {
+        matches!(self.phase, Phase::Look | Phase::Replay(_))
+    }
+
+    /// Ends a run that showed that the steps of the program are others than thought: the search begins anew with
+    /// `strategy`, and what was seen so far, failures included, counts for nothing but the number of runs. A failure
+    /// would hang on what no schedule can say.
+    pub fn end_and_restart(&mut self, strategy: Box<dyn Strategy + Send>) -> After {
+        debug_assert!(self.is_searching());
+        self.runs += 1;
+        self.restart(strategy);
+        After::More
+    }
+
+    fn restart(&mut self, strategy: Box<dyn Strategy + Send>) {
+        self.strategy = strategy;
+        (self.searched, self.redundant, self.unfinished) = (0, 0, 0);
+        (self.is_shared, self.has_spun) = (false, false);
+        self.traces = self.traces.take().map(|_| HashSet::new());
+    }
+
     /// The number of a name of a point in the program.
     pub fn label(&mut self, name: &str) -> Label {
         self.labels.intern(name)
+    }
+
+    /// Has the name been given to a label: here, or in the schedule that is replayed?
+    #[must_use]
+    pub fn knows_label(&self, name: &str) -> bool {
+        self.labels.has(name)
     }
 
     /// The names.
@@ -283,7 +326,7 @@ impl Explorer {
         self.runs += 1;
         let failure = match self.trace().end {
             End::Redundant => None,
-            _ => judge(self.engine.trace(), seen, self.asks_for_races),
+            _ => judge(self.engine.trace(), seen, self.asked),
         };
         match std::mem::replace(&mut self.phase, Phase::Search) {
             Phase::Search => self.end_search(failure),
@@ -373,6 +416,7 @@ impl Explorer {
         left.reverse();
         let failed = self.failed.as_mut().expect("a failure");
         failed.failure = failure.expect("alike");
+        failed.schedule = Schedule::of(&trace);
         failed.trace = trace;
         self.reverse_next(left)
     }

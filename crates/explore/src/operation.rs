@@ -124,7 +124,9 @@ impl Place {
         Self { object: ObjectId(object), key: Key::Structure }
     }
 
-    fn overlaps(self, other: Place) -> bool {
+    /// Can an access to the one be one to the other?
+    #[must_use]
+    pub fn overlaps(self, other: Place) -> bool {
         self.object == other.object
             && (self.key == other.key || self.key == Key::Structure || other.key == Key::Structure)
     }
@@ -139,6 +141,18 @@ pub enum Operation {
         action: Action,
         /// To what.
         place: Place,
+    },
+    /// Accesses two places in one step, such as `list.extend` of another list.
+    Both {
+        /// What is done to one place.
+        first: (Action, Place),
+        /// What is done to the other.
+        second: (Action, Place),
+    },
+    /// Asks whether a lock is taken.
+    IsHeld {
+        /// The lock.
+        lock: ObjectId,
     },
     /// Takes a lock, and waits for it. A caller of a re-entrant lock announces the outermost acquire only.
     Acquire {
@@ -258,6 +272,22 @@ impl Operation {
         Operation::Release { lock: ObjectId(lock), mode: LockMode::Exclusive }
     }
 
+    /// Does it read or write places, and nothing else?
+    #[must_use]
+    pub fn is_access(self) -> bool {
+        matches!(self, Operation::Access { .. } | Operation::Both { .. })
+    }
+
+    /// The places that it reads or writes, and how.
+    pub fn accesses(self) -> impl Iterator<Item = (Action, Place)> {
+        let both = match self {
+            Operation::Access { action, place } => [Some((action, place)), None],
+            Operation::Both { first, second } => [Some(first), Some(second)],
+            _ => [None, None],
+        };
+        both.into_iter().flatten()
+    }
+
     /// How long the operation may wait, if it has a limit.
     #[must_use]
     pub fn timeout_ns(self) -> Option<u64> {
@@ -356,14 +386,17 @@ pub(crate) enum Touch {
 /// All that an event touches: three cells at most.
 pub(crate) type Footprint = [Option<(Cell, Touch)>; 3];
 
+fn touched((action, place): (Action, Place)) -> (Cell, Touch) {
+    (Cell::Place(place), if action.writes() { Touch::Write } else { Touch::Read })
+}
+
 pub(crate) fn footprint(event: &Event) -> Footprint {
     let clock = |is_timed: bool| is_timed.then_some((Cell::Clock, Touch::Write));
     let held = |mode: LockMode| if mode == LockMode::Shared { Touch::Share } else { Touch::Write };
     match event.operation {
-        Operation::Access { action, place } => {
-            let touch = if action.writes() { Touch::Write } else { Touch::Read };
-            [Some((Cell::Place(place), touch)), None, None]
-        }
+        Operation::Access { action, place } => [Some(touched((action, place))), None, None],
+        Operation::Both { first, second } => [Some(touched(first)), Some(touched(second)), None],
+        Operation::IsHeld { lock } => [Some((Cell::Lock(lock), Touch::Read)), None, None],
         Operation::Acquire { lock, mode, timeout_ns } => {
             let touch = match event.effect {
                 Effect::TimedOut => Touch::Read,

@@ -3,7 +3,8 @@
 //! Stored are only the turns: where another thread went on than the one that would have by itself (see
 //! [`crate::trace::lead`]). A turn names the thread that was passed over, the label of the operation before which it
 //! stood, and the how-manieth time it was there; no instruction, no line, no count of steps. The text of a turn is
-//! `T0@label#2>T1`, with `/3` behind it for the fourth way of a choice.
+//! `T0@label#2>T1`, with `/3` behind it for the fourth way of a choice. Accesses that were steps of the run and that no
+//! turn names follow behind a `+`, since a replay has to stop before them too.
 
 use std::collections::HashMap;
 
@@ -27,6 +28,12 @@ impl Labels {
         self.names.push(name.to_owned());
         self.by_name.insert(name.to_owned(), label);
         label
+    }
+
+    /// Is there a label of this name?
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.by_name.contains_key(name)
     }
 
     /// The name of a label.
@@ -54,6 +61,8 @@ pub struct Turn {
 pub struct Schedule {
     /// In the order of the run.
     pub turns: Vec<Turn>,
+    /// Accesses that are steps besides those that the turns name, each once.
+    pub steps: Vec<Label>,
 }
 
 const VERSION: &str = "1:";
@@ -83,7 +92,13 @@ impl Schedule {
                 turns.push(Turn { thread, label, nth: 1 + visits(trace, idx, thread, label), to });
             }
         }
-        Self { turns }
+        let mut steps = Vec::new();
+        for step in trace.steps.iter().filter(|step| step.event.operation.is_access()) {
+            if !steps.contains(&step.label) && !turns.iter().any(|turn: &Turn| turn.label == step.label) {
+                steps.push(step.label);
+            }
+        }
+        Self { turns, steps }
     }
 
     /// The text. It has no spaces.
@@ -101,7 +116,12 @@ impl Schedule {
             text
         });
         let turns: Vec<String> = turns.collect();
-        format!("{VERSION}{}", turns.join(";"))
+        let mut text = format!("{VERSION}{}", turns.join(";"));
+        for (idx, step) in self.steps.iter().enumerate() {
+            text.push(if idx == 0 { '+' } else { ';' });
+            text.push_str(&escape(labels.name(*step)));
+        }
+        text
     }
 
     /// Reads a text. A label that the program no longer has is no error here: the replay tells where it is missed.
@@ -113,11 +133,15 @@ impl Schedule {
         let Some(rest) = text.strip_prefix(VERSION) else {
             return Err(NoSchedule(format!("it does not begin with `{VERSION}`")));
         };
+        let (rest, steps) = rest.split_once('+').unwrap_or((rest, ""));
+        let steps = steps.split(';').filter(|step| !step.is_empty());
+        let steps: Option<Vec<Label>> = steps.map(|step| Some(labels.intern(&unescape(step)?))).collect();
+        let steps = steps.ok_or_else(|| NoSchedule("a name behind the `+` is none".to_owned()))?;
         let turns = rest.split(';').filter(|turn| !turn.is_empty());
         let turns: Result<Vec<Turn>, NoSchedule> = turns
             .map(|turn| parse_turn(turn, labels).ok_or_else(|| NoSchedule(format!("`{turn}` is no turn"))))
             .collect();
-        Ok(Self { turns: turns? })
+        Ok(Self { turns: turns?, steps })
     }
 }
 
@@ -150,7 +174,7 @@ fn parse_thread(text: &str) -> Option<ThreadId> {
 fn escape(name: &str) -> String {
     let mut text = String::new();
     for c in name.chars() {
-        let is_plain = !c.is_whitespace() && !c.is_control() && !";#>%/@".contains(c);
+        let is_plain = !c.is_whitespace() && !c.is_control() && !";#>%/@+".contains(c);
         if is_plain {
             text.push(c);
         } else {
@@ -190,11 +214,13 @@ mod tests {
         let other = labels.intern("größe");
         let turn =
             |label, nth, branch| Turn { thread: ThreadId(0), label, nth, to: Pick { thread: ThreadId(12), branch } };
-        let schedule = Schedule { turns: vec![turn(label, 1, 0), turn(other, 3, 2)] };
+        let more = labels.intern("n+1");
+        let turns = vec![turn(label, 1, 0), turn(other, 3, 2)];
+        let schedule = Schedule { turns, steps: vec![more, label] };
         let text = schedule.print(&labels);
-        assert_eq!(text, "1:T0@a%20b.py:f%3eg%3b%20100%25>T12;T0@größe#3>T12/2");
+        assert_eq!(text, "1:T0@a%20b.py:f%3eg%3b%20100%25>T12;T0@größe#3>T12/2+n%2b1;a%20b.py:f%3eg%3b%20100%25");
         assert_eq!(Schedule::parse(&text, &mut labels), Ok(schedule));
-        for wrong in ["", "2:", "1:T0>T1", "1:T0@x>U1", "1:T0@%zz>T1", "1:T0@x>T999"] {
+        for wrong in ["", "2:", "1:T0>T1", "1:T0@x>U1", "1:T0@%zz>T1", "1:T0@x>T999", "1:+%zz"] {
             assert!(Schedule::parse(wrong, &mut labels).is_err(), "{wrong}");
         }
     }

@@ -67,7 +67,7 @@ impl Shrink {
         let end = (self.at + self.size).min(n);
         let mut turns = self.best.turns.clone();
         turns.drain(self.at..end);
-        Some(Schedule { turns })
+        Some(Schedule { turns, steps: Vec::new() })
     }
 
     /// What came of the candidate.

@@ -123,7 +123,11 @@ impl State {
     /// Does it, and says what came of it. Only an enabled operation may be applied.
     pub fn apply(&mut self, thread: ThreadId, operation: Operation, branch: u32) -> Effect {
         match operation {
-            Operation::Access { .. } | Operation::Spawn { .. } | Operation::Yield => Effect::Done,
+            Operation::Access { .. } | Operation::Both { .. } | Operation::Spawn { .. } | Operation::Yield => {
+                Effect::Done
+            }
+            Operation::IsHeld { lock } if self.is_free(lock, LockMode::Exclusive) => Effect::Failed,
+            Operation::IsHeld { .. } => Effect::Done,
             Operation::Choice { .. } => Effect::Branch(branch),
             Operation::Acquire { lock, mode, timeout_ns } => {
                 let is_free = self.is_free(lock, mode);

@@ -118,9 +118,13 @@ impl Trace {
         self.steps.windows(2).filter(|pair| pair[0].event.thread != pair[1].event.thread).count()
     }
 
-    /// Was anything touched by two threads? A run in which nothing is shown says nothing.
+    /// Was anything touched by two threads, or was there a choice between tasks of one? A run in which nothing is shown
+    /// says nothing.
     #[must_use]
     pub fn is_shared(&self) -> bool {
+        if self.steps.iter().any(|step| step.event.operation.n_branches() > 1) {
+            return true;
+        }
         let cells = |step: &Step| footprint(&step.event).into_iter().flatten().map(|(cell, _)| cell);
         let own = |step: &Step| matches!(step.event.operation, Operation::Exit | Operation::Join { .. });
         let steps = || self.steps.iter().filter(|step| !own(step));
@@ -163,10 +167,7 @@ impl Trace {
 
     /// The places that were read or written.
     pub fn places(&self) -> impl Iterator<Item = Place> + '_ {
-        self.steps.iter().filter_map(|step| match step.event.operation {
-            Operation::Access { place, .. } => Some(place),
-            _ => None,
-        })
+        self.steps.iter().flat_map(|step| step.event.operation.accesses()).map(|(_, place)| place)
     }
 
     /// What the last step came to.

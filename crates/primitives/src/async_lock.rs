@@ -24,12 +24,6 @@ const HELD: u32 = 1;
 const QUEUE: u32 = 2;
 const GENERATION_SHIFT: u32 = 2;
 
-/// Was a lock with this word taken in this process? The word keeps fewer bits than the number has.
-#[inline(always)]
-fn is_of_now(word: u32) -> bool {
-    word >> GENERATION_SHIFT == generation() << GENERATION_SHIFT >> GENERATION_SHIFT
-}
-
 /// See the module.
 pub struct AsyncLock<W> {
     word: AtomicU32,
@@ -98,7 +92,7 @@ impl<W> AsyncLock<W> {
 
     #[inline(always)]
     fn take_free(&self, me: usize, bits: u32) -> bool {
-        let taken = HELD | bits | generation() << GENERATION_SHIFT;
+        let taken = HELD | bits | fork::in_word::<GENERATION_SHIFT>();
         let is_taken = self.word.compare_exchange(FREE, taken, Acquire, Relaxed).is_ok();
         if is_taken {
             self.holder.store(me, Relaxed);
@@ -116,7 +110,7 @@ impl<W> AsyncLock<W> {
     }
 
     fn is_alive(&self, seen: u32) -> bool {
-        is_of_now(seen) || fork::is_alive(seen >> GENERATION_SHIFT, self.holder.load(Relaxed))
+        fork::is_of_now::<GENERATION_SHIFT>(seen) || fork::is_alive(seen >> GENERATION_SHIFT, self.holder.load(Relaxed))
     }
 
     /// Writes the number of this process to a lock that was taken before a fork, and returns its word; nothing if its
@@ -124,8 +118,7 @@ impl<W> AsyncLock<W> {
     #[cold]
     fn renew(&self, mut seen: u32) -> Option<u32> {
         while self.is_alive(seen) {
-            let bits = seen & ((1 << GENERATION_SHIFT) - 1);
-            let now = generation() << GENERATION_SHIFT | bits;
+            let now = fork::renewed::<GENERATION_SHIFT>(seen);
             match self.word.compare_exchange(seen, now, Relaxed, Relaxed) {
                 Ok(_) => return Some(now),
                 Err(other) => seen = other,
@@ -227,7 +220,7 @@ impl<W> AsyncLock<W> {
         if seen & HELD == 0 {
             return Err(NotHeld);
         }
-        if !is_of_now(seen) {
+        if !fork::is_of_now::<GENERATION_SHIFT>(seen) {
             seen = self.renew(seen).ok_or(NotHeld)?;
         }
         self.holder.store(0, Relaxed);
@@ -253,7 +246,7 @@ impl<W> AsyncLock<W> {
             first.turn.store(OWNER, Relaxed);
             self.holder.store(first.thread, Relaxed);
             let bits = if queue.is_empty() { 0 } else { QUEUE };
-            self.word.store(HELD | bits | generation() << GENERATION_SHIFT, Release);
+            self.word.store(HELD | bits | fork::in_word::<GENERATION_SHIFT>(), Release);
             return Some(first);
         }
         self.holder.store(0, Relaxed);

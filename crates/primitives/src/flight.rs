@@ -13,9 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{MappedMutexGuard, Mutex, MutexGuard};
 
-use crate::fork::{self, Stamp};
+use crate::raw::fork::{Stamp, generation};
+use crate::thread_index::thread_serial;
 
 /// A thread, or a task of an event loop that runs on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +28,12 @@ pub struct Who {
 impl Who {
     /// The calling thread itself: it waits by blocking.
     pub fn thread() -> Who {
-        Who { thread: fork::thread(), task: 0 }
+        Who { thread: thread_serial(), task: 0 }
     }
 
     /// A task that runs on the calling thread, by any number but 0: it waits while other tasks of the thread go on.
     pub fn task(task: usize) -> Who {
-        Who { thread: fork::thread(), task: task.max(1) }
+        Who { thread: thread_serial(), task: task.max(1) }
     }
 
     /// While `self` waits, does `maker` stand still?
@@ -75,11 +76,25 @@ struct Wait {
     maker: Who,
 }
 
-static WAITS: Mutex<Vec<Wait>> = Mutex::new(Vec::new());
+/// Those of one process: what the others were making at a fork is made anew when somebody in the child asks for it.
+struct Waits {
+    generation: u32,
+    list: Vec<Wait>,
+}
+
+static WAITS: Mutex<Waits> = Mutex::new(Waits { generation: 0, list: Vec::new() });
 static NUMBERS: AtomicU64 = AtomicU64::new(1);
 
 fn number() -> u64 {
     NUMBERS.fetch_add(1, Ordering::Relaxed)
+}
+
+fn waits() -> MappedMutexGuard<'static, Vec<Wait>> {
+    let mut waits = WAITS.lock();
+    if waits.generation != generation() {
+        *waits = Waits { generation: generation(), list: Vec::new() };
+    }
+    MutexGuard::map(waits, |waits| &mut waits.list)
 }
 
 /// Would a wait of `who` for `maker` close a circle?
@@ -98,13 +113,6 @@ fn closes_circle(waits: &[Wait], who: Who, maker: Who) -> bool {
         }
     }
     false
-}
-
-/// To be called in the child after a fork, in the only thread that it has: what the others were making is made anew
-/// when somebody asks for it.
-pub fn forked() {
-    fork::forked();
-    WAITS.lock().clear();
 }
 
 enum State<T> {
@@ -148,7 +156,7 @@ impl<T> Flight<T> {
         let before = mem::replace(&mut *state, State::Landed(outcome));
         self.is_landed.store(true, Ordering::Release);
         drop(state);
-        WAITS.lock().retain(|wait| wait.flight != self.number);
+        waits().retain(|wait| wait.flight != self.number);
         if let State::Flying(waiters) = before {
             waiters.into_iter().for_each(|(_, waker)| waker.wake());
         }
@@ -161,7 +169,7 @@ impl<T> Flight<T> {
     pub fn join(self: &Arc<Self>, who: Who, waker: Waker) -> Result<Ticket<T>, Circle> {
         let waiter = number();
         {
-            let mut waits = WAITS.lock();
+            let mut waits = waits();
             // A flight that lands from here on finds this wait in the list and removes it.
             if !self.is_landed() {
                 if closes_circle(&waits, who, self.maker) {
@@ -234,7 +242,7 @@ impl<T> Drop for Ticket<T> {
             own = Some(waiters.swap_remove(at));
         }
         drop(state);
-        WAITS.lock().retain(|wait| wait.waiter != self.waiter);
+        waits().retain(|wait| wait.waiter != self.waiter);
         // The waker may own anything: it is dropped here, when no lock is held.
         drop(own);
     }
@@ -288,7 +296,7 @@ mod tests {
         let flight: Arc<Flight<i32>> = Flight::new(of(u64::MAX, 0));
         assert_eq!(flight.wait(soon()), Ok(false));
         assert!(matches!(&*flight.state.lock(), State::Flying(waiters) if waiters.is_empty()));
-        assert!(WAITS.lock().iter().all(|wait| wait.flight != flight.number));
+        assert!(waits().iter().all(|wait| wait.flight != flight.number));
     }
 
     #[test]

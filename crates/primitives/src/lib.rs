@@ -6,7 +6,7 @@ pub mod cache;
 pub mod cell;
 pub mod counter;
 pub mod flight;
-pub mod fork;
+pub mod histogram;
 pub mod keyed;
 pub mod local;
 pub mod lock;

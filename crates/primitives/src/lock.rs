@@ -10,7 +10,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::time::Instant;
 
-use crate::raw::fork::{self, Tally, generation};
+use crate::raw::fork::{self, Tally};
 use crate::raw::futex::{Futex, Sleep};
 use crate::sync::{AtomicU32, AtomicUsize, spin};
 
@@ -24,12 +24,6 @@ const MARKED: u32 = 4;
 const GENERATION_SHIFT: u32 = 3;
 
 const TURNS_BEFORE_SLEEP: u32 = 100;
-
-/// Was a lock with this word taken in this process? The word keeps fewer bits than the number has.
-#[inline(always)]
-fn is_of_now(word: u32) -> bool {
-    word >> GENERATION_SHIFT == generation() << GENERATION_SHIFT >> GENERATION_SHIFT
-}
 
 /// How an attempt to take a lock ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +74,7 @@ impl Lock {
 
     #[inline(always)]
     fn take_free(&self, me: usize, bits: u32) -> bool {
-        let taken = HELD | bits | generation() << GENERATION_SHIFT;
+        let taken = HELD | bits | fork::in_word::<GENERATION_SHIFT>();
         let is_taken = self.word.word.compare_exchange(FREE, taken, Acquire, Relaxed).is_ok();
         if is_taken {
             self.holder.store(me, Relaxed);
@@ -101,7 +95,7 @@ impl Lock {
     }
 
     fn is_alive(&self, seen: u32) -> bool {
-        is_of_now(seen) || fork::is_alive(seen >> GENERATION_SHIFT, self.holder.load(Relaxed))
+        fork::is_of_now::<GENERATION_SHIFT>(seen) || fork::is_alive(seen >> GENERATION_SHIFT, self.holder.load(Relaxed))
     }
 
     /// Writes the number of this process to a lock that was taken before a fork; false if its holder is not there any
@@ -109,8 +103,7 @@ impl Lock {
     #[cold]
     fn renew(&self, mut seen: u32) -> bool {
         while self.is_alive(seen) {
-            let bits = seen & ((1 << GENERATION_SHIFT) - 1);
-            let now = generation() << GENERATION_SHIFT | bits;
+            let now = fork::renewed::<GENERATION_SHIFT>(seen);
             match self.word.word.compare_exchange(seen, now, Relaxed, Relaxed) {
                 Ok(_) => return true,
                 Err(other) => seen = other,
@@ -181,7 +174,7 @@ impl Lock {
     #[inline(always)]
     pub fn release(&self) -> Result<bool, NotHeld> {
         let seen = self.word.word.load(Relaxed);
-        if seen & HELD == 0 || (!is_of_now(seen) && !self.renew(seen)) {
+        if seen & HELD == 0 || (!fork::is_of_now::<GENERATION_SHIFT>(seen) && !self.renew(seen)) {
             return Err(NotHeld);
         }
         self.holder.store(0, Relaxed);

@@ -6,8 +6,8 @@
 
 use std::collections::VecDeque;
 
-use crate::fork::Stamp;
 use crate::keyed::{Key, Keyed, Place, Table};
+use crate::raw::fork::Stamp;
 
 struct Slot<V, W> {
     /// The value, and the number of the change that set it.

@@ -1,6 +1,6 @@
 //! A small number for each thread that is alive: the lowest that is free. Padded cells and per-thread slots are chosen
 //! by it. A number is given back when its thread ends, and a later thread gets it; what tells those two apart is a
-//! serial number, which no other thread of the process ever gets.
+//! serial number, which no other thread of the process ever gets, and which every thread has.
 //!
 //! Nothing here blocks, so a fork in the middle leaves nothing locked; the child keeps the numbers of threads that it
 //! does not have as taken.
@@ -22,10 +22,11 @@ const WORDS: usize = 1024;
 pub const THREADS_MAX: usize = WORDS * 64;
 const NONE: ThreadNumber = ThreadNumber { index: usize::MAX, serial: 0 };
 
-static SERIAL: AtomicU64 = AtomicU64::new(1);
+static NEXT_SERIAL: AtomicU64 = AtomicU64::new(1);
 static TAKEN: [AtomicU64; WORDS] = [const { AtomicU64::new(0) }; WORDS];
 
 thread_local! {
+    static SERIAL: u64 = NEXT_SERIAL.fetch_add(1, Ordering::Relaxed);
     // Two variables, since one with a destructor is slower to read.
     static NUMBER: Cell<ThreadNumber> = const { Cell::new(NONE) };
     static GIVE_BACK: GiveBack = const { GiveBack };
@@ -58,6 +59,11 @@ pub fn thread_index() -> Option<usize> {
     thread_number().map(|number| number.index)
 }
 
+/// The serial alone.
+pub fn thread_serial() -> u64 {
+    SERIAL.with(|serial| *serial)
+}
+
 #[cold]
 fn claim() -> Option<ThreadNumber> {
     GIVE_BACK.try_with(|_| ()).ok()?;
@@ -67,8 +73,7 @@ fn claim() -> Option<ThreadNumber> {
             let bit = seen.trailing_ones();
             match word.compare_exchange_weak(seen, seen | 1 << bit, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
-                    let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
-                    let number = ThreadNumber { index: word_idx * 64 + bit as usize, serial };
+                    let number = ThreadNumber { index: word_idx * 64 + bit as usize, serial: thread_serial() };
                     NUMBER.set(number);
                     return Some(number);
                 }

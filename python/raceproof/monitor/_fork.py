@@ -1,8 +1,10 @@
 """What the child of a fork starts with: objects whose native part another thread may have been in the middle of are
-made anew, and singletons stay the same objects."""
+made anew, and singletons stay the same objects. The store rests while the process forks."""
 
 import os
 import weakref
+
+from raceproof.monitor import _store
 
 _renewed = weakref.WeakSet()
 
@@ -20,10 +22,15 @@ def renew_after_fork(class_):
     return class_
 
 
-def _after_fork():
+def _after_fork_in_child():
+    _store.after_fork_in_child()
     for renewed in list(_renewed):
         renewed._renew()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(
+        before=_store.before_fork,
+        after_in_parent=_store.after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -83,14 +83,8 @@ async def ask(method: str, *arguments, timeout: float, apply=None):
         except RuntimeError:
             pass  # The loop was closed: nobody waits any more.
 
-    while True:
-        try:
-            getattr(store(), method)(*arguments, timeout, done)
-            break
-        except StoreBusy:
-            if time.monotonic() >= deadline:
-                raise
-            await asyncio.sleep(_RETRY)
+    while not _is_asked(method, arguments, timeout, done, deadline):
+        await asyncio.sleep(_RETRY)
     late = loop.call_later(max(0.0, deadline - time.monotonic()), _settle, future, None, _late(timeout))
     try:
         return await future
@@ -108,14 +102,8 @@ def ask_now(method: str, *arguments, timeout: float, apply=None):
         ended.set()
 
     deadline = time.monotonic() + timeout
-    while True:
-        try:
-            getattr(store(), method)(*arguments, timeout, done)
-            break
-        except StoreBusy:
-            if time.monotonic() >= deadline:
-                raise
-            time.sleep(_RETRY)
+    while not _is_asked(method, arguments, timeout, done, deadline):
+        time.sleep(_RETRY)
     if not ended.wait(max(0.0, deadline - time.monotonic())):
         raise _late(timeout)
     result, error = answer[0]
@@ -136,6 +124,17 @@ def ask_soon(method: str, *arguments, timeout: float, apply=None) -> None:
         ask_now(method, *arguments, timeout=timeout, apply=apply)
     else:
         getattr(store(), method)(*arguments, timeout, done)
+
+
+def _is_asked(method, arguments, timeout, done, deadline) -> bool:
+    """Asks if there is room; raises StoreBusy after the deadline."""
+    try:
+        getattr(store(), method)(*arguments, timeout, done)
+    except StoreBusy:
+        if time.monotonic() >= deadline:
+            raise
+        return False
+    return True
 
 
 def complain(text: str) -> None:
@@ -181,7 +180,7 @@ def _end():
     close_store()
 
 
-def _before_fork():
+def before_fork():
     # What SQLite knows of a file that is open must not come into the child, so the file is closed meanwhile.
     # The guard is held until after the fork, so that nobody opens another store meanwhile.
     _held.guard.acquire()
@@ -191,13 +190,13 @@ def _before_fork():
         _resting.append(native)
 
 
-def _after_fork_in_parent():
+def after_fork_in_parent():
     while _resting:
         _resting.pop().resume()
     _held.guard.release()
 
 
-def _after_fork_in_child():
+def after_fork_in_child():
     global _held
     while _resting:
         _resting.pop().abandon()
@@ -206,5 +205,3 @@ def _after_fork_in_child():
 
 
 atexit.register(_end)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

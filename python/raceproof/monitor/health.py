@@ -1,7 +1,6 @@
 """How the program is: what it says of itself, and what is sampled on its own."""
 
 import asyncio
-import gc
 import json
 import os
 import threading
@@ -338,7 +337,7 @@ class HealthMonitor(ThreadSafeSingleton):
         if self._counted and now - self._counted < every:
             return
         self._counted = now
-        sample["raceproof_objects"] = float(len(gc.get_objects()))
+        sample["raceproof_objects"] = float(_native.monitor_objects())
         # Other threads are stopped while their objects are counted.
         self._count_every = (time.monotonic() - now) / COUNTING_SHARE
 

@@ -238,6 +238,10 @@ def _report(title, kind, severity, fingerprint, context):
     return str(kind), str(title), severity, fingerprint, context, _store.process_name()
 
 
+def _record(actor, action, subject, details):
+    return str(actor), str(action), str(subject), _plain.text(dict(details) if details is not None else {})
+
+
 def _raised(row) -> Incident:
     _announce("incident.raised", row)
     return _incident(row)
@@ -266,8 +270,7 @@ class AuditLog(ThreadSafeSingleton):
         timeout: float | None = None,
     ) -> AuditEntry:
         """Writes an entry down, and returns it."""
-        details = _plain.text(dict(details) if details is not None else {})
-        arguments = str(actor), str(action), str(subject), details
+        arguments = _record(actor, action, subject, details)
         return await _store.ask("append", *arguments, timeout=_timeout(timeout), apply=_entry)
 
     def record_now(
@@ -280,8 +283,7 @@ class AuditLog(ThreadSafeSingleton):
         timeout: float | None = None,
     ) -> AuditEntry:
         """As `record`, for threads: blocks this thread until the entry is on the disk."""
-        details = _plain.text(dict(details) if details is not None else {})
-        arguments = str(actor), str(action), str(subject), details
+        arguments = _record(actor, action, subject, details)
         return _store.ask_now("append", *arguments, timeout=_timeout(timeout), apply=_entry)
 
     async def entries(self, after: int = 0, limit: int = 1000, *, timeout: float | None = None) -> list[AuditEntry]:

@@ -25,74 +25,80 @@ def report_lost_exception(error: BaseException, where: str, *, wait: bool = True
     """
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{frames[-1].filename}:{frames[-1].name}" if frames else ""
-    report = {
-        "kind": "lost-exception",
-        "severity": "error",
-        "fingerprint": f"lost:{type(error).__name__}:{place}",
-        "context": {"where": where, "traceback": "".join(traceback.format_exception(error))},
-    }
     title = f"{where} lost {type(error).__name__}: {error}"
-    _raise(title, report, wait)
+    _raise(
+        title,
+        wait,
+        kind="lost-exception",
+        severity="error",
+        fingerprint=f"lost:{type(error).__name__}:{place}",
+        context={"where": where, "traceback": "".join(traceback.format_exception(error))},
+    )
 
 
 def report_lock_inversion(first: str, second: str, context: dict, *, wait: bool = True) -> None:
     """Raises an incident: two locks were taken in both orders, so that threads can deadlock. Never raises."""
     names = sorted((first, second))
-    report = {
-        "kind": "lock-order-inversion",
-        "severity": "error",
-        "fingerprint": f"inversion:{names[0]}:{names[1]}",
-        "context": context,
-    }
-    _raise(f"locks `{names[0]}` and `{names[1]}` are taken in both orders", report, wait)
+    _raise(
+        f"locks `{names[0]}` and `{names[1]}` are taken in both orders",
+        wait,
+        kind="lock-order-inversion",
+        severity="error",
+        fingerprint=f"inversion:{names[0]}:{names[1]}",
+        context=context,
+    )
 
 
 def report_long_hold(lock: str, held: float, holder: str, *, wait: bool = True) -> None:
     """Raises an incident: a lock was held for `held` seconds. Never raises."""
-    report = {
-        "kind": "long-hold",
-        "severity": "warning",
-        "fingerprint": f"hold:{lock}",
-        "context": {"lock": lock, "held_s": held, "holder": holder},
-    }
-    _raise(f"lock `{lock}` is held for {held:.3g} s by {holder}", report, wait)
+    _raise(
+        f"lock `{lock}` is held for {held:.3g} s by {holder}",
+        wait,
+        kind="long-hold",
+        severity="warning",
+        fingerprint=f"hold:{lock}",
+        context={"lock": lock, "held_s": held, "holder": holder},
+    )
 
 
 def report_pool_saturation(pool: str, seconds: float, context: dict, *, wait: bool = True) -> None:
     """Raises an incident: the queue of a pool has been full for `seconds`. Never raises."""
-    report = {
-        "kind": "pool-saturation",
-        "severity": "warning",
-        "fingerprint": f"pool:{pool}",
-        "context": context,
-    }
-    _raise(f"pool `{pool}` has no room for {seconds:.3g} s", report, wait)
+    _raise(
+        f"pool `{pool}` has no room for {seconds:.3g} s",
+        wait,
+        kind="pool-saturation",
+        severity="warning",
+        fingerprint=f"pool:{pool}",
+        context=context,
+    )
 
 
 def report_leak(metric: str, growth: tuple, *, wait: bool = True) -> None:
     """Raises an incident: the floor of a metric rises without end; `growth` is from, to, and per hour. Never raises."""
     begin, end, per_hour = growth
-    report = {
-        "kind": "leak-suspicion",
-        "severity": "warning",
-        "fingerprint": f"leak:{metric}",
-        "context": {"metric": metric, "from": begin, "to": end, "per_hour": per_hour},
-    }
-    _raise(f"`{metric}` grew from {begin:.4g} to {end:.4g} and does not come down", report, wait)
+    _raise(
+        f"`{metric}` grew from {begin:.4g} to {end:.4g} and does not come down",
+        wait,
+        kind="leak-suspicion",
+        severity="warning",
+        fingerprint=f"leak:{metric}",
+        context={"metric": metric, "from": begin, "to": end, "per_hour": per_hour},
+    )
 
 
 def report_loop_lag(loop: str, seconds: float, *, wait: bool = True) -> None:
     """Raises an incident: an event loop answered after `seconds`, or has not answered yet. Never raises."""
-    report = {
-        "kind": "event-loop-lag",
-        "severity": "warning",
-        "fingerprint": f"loop:{loop}",
-        "context": {"loop": loop, "lag_s": seconds},
-    }
-    _raise(f"event loop `{loop}` does not answer for {seconds:.3g} s", report, wait)
+    _raise(
+        f"event loop `{loop}` does not answer for {seconds:.3g} s",
+        wait,
+        kind="event-loop-lag",
+        severity="warning",
+        fingerprint=f"loop:{loop}",
+        context={"loop": loop, "lag_s": seconds},
+    )
 
 
-def _raise(title, report, wait):
+def _raise(title, wait, **report):
     try:
         manager = IncidentManager.instance()
         if wait:

@@ -46,6 +46,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     sharing::add_class::<page::MonitorPage>(module)?;
     module.add_function(wrap_pyfunction!(parts::monitor_default_store, module)?)?;
     module.add_function(wrap_pyfunction!(parts::monitor_usage, module)?)?;
+    module.add_function(wrap_pyfunction!(parts::monitor_objects, module)?)?;
     module.add_function(wrap_pyfunction!(parts::monitor_openmetrics, module)?)
 }
 

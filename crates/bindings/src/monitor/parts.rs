@@ -186,6 +186,12 @@ pub fn monitor_usage(py: Python<'_>) -> Option<(u64, u64)> {
     py.detach(health::usage).map(|usage| (usage.rss_bytes, usage.n_threads))
 }
 
+/// How many objects the garbage collector knows.
+#[pyfunction]
+pub fn monitor_objects(py: Python<'_>) -> PyResult<u64> {
+    crate::raw::objects::count(py)
+}
+
 /// Families (name, help, is it a counter, numbers with labels) in the OpenMetrics format.
 #[pyfunction]
 pub fn monitor_openmetrics(py: Python<'_>, families: Vec<(String, String, bool, Vec<NumberRow>)>) -> PyResult<String> {

@@ -18,6 +18,10 @@ use super::{duration, now_s, raised, severity};
 
 /// An incident as plain values, in the order of the fields of `raceproof.monitor.Incident`.
 type IncidentRow = (String, String, String, &'static str, &'static str, u64, f64, f64, String, String, String);
+/// Whom to tell of the end.
+type Done = Option<Py<PyAny>>;
+/// What a method returns: the result, or nothing if somebody is told.
+type Told = PyResult<Option<Py<PyAny>>>;
 /// An entry of the audit log, in the order of the fields of `raceproof.monitor.AuditEntry`.
 type EntryRow = (i64, f64, String, String, String, String);
 
@@ -45,7 +49,7 @@ fn uuid(id: &str) -> PyResult<Uuid> {
 
 /// How the caller wants its answer.
 struct Answer {
-    done: Option<Py<PyAny>>,
+    done: Done,
     timeout_s: f64,
 }
 
@@ -57,7 +61,7 @@ impl MonitorStore {
         access: Access,
         answer: Answer,
         run: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
-    ) -> PyResult<Option<Py<PyAny>>>
+    ) -> Told
     where
         T: for<'py> IntoPyObject<'py> + Send + 'static,
     {
@@ -80,6 +84,19 @@ impl MonitorStore {
         };
         let asked = py.detach(|| self.writer.submit(access, None, run, tell));
         asked.map(|()| None).map_err(|error| raised(py, &error))
+    }
+
+    /// Asks for a change of one incident, which says whether it was one.
+    fn change(
+        &self,
+        py: Python<'_>,
+        id: &str,
+        actor: String,
+        answer: Answer,
+        change: fn(&Store, Uuid, &str, f64) -> Result<bool, Error>,
+    ) -> Told {
+        let id = uuid(id)?;
+        self.ask(py, Access::Writes, answer, move |store: &Store| change(store, id, &actor, now_s()))
     }
 }
 
@@ -122,8 +139,8 @@ impl MonitorStore {
         context: String,
         process: String,
         timeout: f64,
-        done: Option<Py<PyAny>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
+        done: Done,
+    ) -> Told {
         let severity = self::severity(severity)?;
         let report = Report { kind, title, severity, fingerprint, context, process };
         let run = move |store: &Store| store.report(report, now_s()).map(incident_row);
@@ -143,8 +160,8 @@ impl MonitorStore {
         context: String,
         process: String,
         timeout: f64,
-        done: Option<Py<PyAny>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
+        done: Done,
+    ) -> Told {
         let (id, severity) = (uuid(id)?, self::severity(severity)?);
         let run = move |store: &Store| {
             let fingerprint = Some(id.to_string());
@@ -161,7 +178,7 @@ impl MonitorStore {
 
     /// The incident with this id, or None.
     #[pyo3(signature = (id, timeout, done=None))]
-    fn get(&self, py: Python<'_>, id: &str, timeout: f64, done: Option<Py<PyAny>>) -> PyResult<Option<Py<PyAny>>> {
+    fn get(&self, py: Python<'_>, id: &str, timeout: f64, done: Done) -> Told {
         let id = uuid(id)?;
         let run = move |store: &Store| Ok(store.incident(id)?.map(incident_row));
         self.ask(py, Access::Reads, Answer { done, timeout_s: timeout }, run)
@@ -169,60 +186,27 @@ impl MonitorStore {
 
     /// The latest incidents, in the order of their first report.
     #[pyo3(signature = (limit, timeout, done=None))]
-    fn incidents(
-        &self,
-        py: Python<'_>,
-        limit: i64,
-        timeout: f64,
-        done: Option<Py<PyAny>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
+    fn incidents(&self, py: Python<'_>, limit: i64, timeout: f64, done: Done) -> Told {
         let run = move |store: &Store| Ok(store.incidents(limit)?.into_iter().map(incident_row).collect::<Vec<_>>());
         self.ask(py, Access::Reads, Answer { done, timeout_s: timeout }, run)
     }
 
     /// Acknowledges; says whether that is a change.
     #[pyo3(signature = (id, actor, timeout, done=None))]
-    fn acknowledge(
-        &self,
-        py: Python<'_>,
-        id: &str,
-        actor: String,
-        timeout: f64,
-        done: Option<Py<PyAny>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
-        let id = uuid(id)?;
-        let run = move |store: &Store| store.acknowledge(id, &actor, now_s());
-        self.ask(py, Access::Writes, Answer { done, timeout_s: timeout }, run)
+    fn acknowledge(&self, py: Python<'_>, id: &str, actor: String, timeout: f64, done: Done) -> Told {
+        self.change(py, id, actor, Answer { done, timeout_s: timeout }, Store::acknowledge)
     }
 
     /// Resolves; says whether that is a change.
     #[pyo3(signature = (id, actor, timeout, done=None))]
-    fn resolve(
-        &self,
-        py: Python<'_>,
-        id: &str,
-        actor: String,
-        timeout: f64,
-        done: Option<Py<PyAny>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
-        let id = uuid(id)?;
-        let run = move |store: &Store| store.resolve(id, &actor, now_s());
-        self.ask(py, Access::Writes, Answer { done, timeout_s: timeout }, run)
+    fn resolve(&self, py: Python<'_>, id: &str, actor: String, timeout: f64, done: Done) -> Told {
+        self.change(py, id, actor, Answer { done, timeout_s: timeout }, Store::resolve)
     }
 
     /// Removes an incident; says whether there was one.
     #[pyo3(signature = (id, actor, timeout, done=None))]
-    fn remove(
-        &self,
-        py: Python<'_>,
-        id: &str,
-        actor: String,
-        timeout: f64,
-        done: Option<Py<PyAny>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
-        let id = uuid(id)?;
-        let run = move |store: &Store| store.remove(id, &actor, now_s());
-        self.ask(py, Access::Writes, Answer { done, timeout_s: timeout }, run)
+    fn remove(&self, py: Python<'_>, id: &str, actor: String, timeout: f64, done: Done) -> Told {
+        self.change(py, id, actor, Answer { done, timeout_s: timeout }, Store::remove)
     }
 
     /// Appends to the audit log.
@@ -236,8 +220,8 @@ impl MonitorStore {
         subject: String,
         details: String,
         timeout: f64,
-        done: Option<Py<PyAny>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
+        done: Done,
+    ) -> Told {
         let record = Record { actor, action, subject, details };
         let run = move |store: &Store| store.append(record, now_s()).map(entry_row);
         self.ask(py, Access::Writes, Answer { done, timeout_s: timeout }, run)
@@ -245,21 +229,14 @@ impl MonitorStore {
 
     /// Entries of the audit log after the entry `after`.
     #[pyo3(signature = (after, limit, timeout, done=None))]
-    fn entries(
-        &self,
-        py: Python<'_>,
-        after: i64,
-        limit: i64,
-        timeout: f64,
-        done: Option<Py<PyAny>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
+    fn entries(&self, py: Python<'_>, after: i64, limit: i64, timeout: f64, done: Done) -> Told {
         let run = move |store: &Store| Ok(store.entries(after, limit)?.into_iter().map(entry_row).collect::<Vec<_>>());
         self.ask(py, Access::Reads, Answer { done, timeout_s: timeout }, run)
     }
 
     /// The number of the first entry of the audit log that was changed, or None.
     #[pyo3(signature = (timeout, done=None))]
-    fn broken_entry(&self, py: Python<'_>, timeout: f64, done: Option<Py<PyAny>>) -> PyResult<Option<Py<PyAny>>> {
+    fn broken_entry(&self, py: Python<'_>, timeout: f64, done: Done) -> Told {
         self.ask(py, Access::Reads, Answer { done, timeout_s: timeout }, Store::broken_entry)
     }
 
@@ -272,8 +249,8 @@ impl MonitorStore {
         live: String,
         samples: Vec<(String, f64, f64)>,
         timeout: f64,
-        done: Option<Py<PyAny>>,
-    ) -> PyResult<Option<Py<PyAny>>> {
+        done: Done,
+    ) -> Told {
         let sample = |(name, at_s, value)| Sample { name, at_s, value };
         let samples: Vec<Sample> = samples.into_iter().map(sample).collect();
         let run = move |store: &Store| store.sample(&process, now_s(), &live, &samples);

@@ -18,13 +18,13 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyBool;
 
-use super::call::{name_argument, result, slowly};
+use super::call::{in_quotes, name_argument, result, slowly};
 use super::lock::SPINS;
 use super::native_type::{NativeType, slot};
 use super::patience::Patience;
 use super::ready;
 use super::sharing;
-use super::slots::{forget_weakrefs, free, new_ref, none, truth};
+use super::slots::{forget_weakrefs, free, new_ref, none, or_none, truth};
 use crate::observer;
 use crate::within::AsyncWithin;
 
@@ -59,12 +59,8 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         c"raceproof.AsyncLock",
         c"AsyncLock(name=None)\n--\n\nMutual exclusion between tasks of any event loop and threads: `async with lock:` and, in a thread, `with lock:`.\n\nIt belongs to no event loop and never blocks one. Who comes while it is free may overtake those that wait, but each of\nthem is passed over once only; then the lock is handed to it. A cancelled task loses neither the lock nor a wake-up.\nAny task or thread may release it. In a forked child it is free if another thread held it.",
     )
-    .flags(ffi::Py_TPFLAGS_HAVE_GC)
-    .offset(c"__weaklistoffset__", std::mem::offset_of!(Layout, weak_references))
-    .slot(ffi::Py_tp_new, new as *mut c_void)
-    .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
-    .slot(ffi::Py_tp_traverse, traverse as *mut c_void)
-    .slot(ffi::Py_tp_clear, clear as *mut c_void)
+    .lifetime(new, dealloc, std::mem::offset_of!(Layout, weak_references))
+.collected(traverse, clear)
     .slot(ffi::Py_tp_repr, repr as *mut c_void)
     .no_arguments(c"__aenter__", aenter, c"__aenter__($self, /)\n--\n\nAs acquire(), with the result None.")
     .arguments(c"__aexit__", aexit, c"__aexit__($self, /, *exc_info)\n--\n\nAs release().")
@@ -235,8 +231,7 @@ slot! {
         slowly(|py| {
             let layout = layout(this);
             let state = if layout.lock.is_held() { "locked" } else { "unlocked" };
-            let name = Bound::from_borrowed_ptr_or_opt(py, layout.name);
-            let name = name.map_or(String::new(), |name| format!("'{name}' "));
+            let name = in_quotes(py, layout.name);
             let n_waiters = layout.lock.waiters();
             let text = format!("<{state} raceproof.AsyncLock object {name}waiters={n_waiters} at {this:p}>");
             result(text.into_pyobject(py)?)
@@ -244,8 +239,7 @@ slot! {
     } else null_mut()
 
     fn get_name(this: *mut PyObject, _closure: *mut c_void) -> *mut PyObject {
-        let name = layout(this).name;
-        if name.is_null() { none() } else { ffi::Py_NewRef(name) }
+        or_none(layout(this).name)
     } else null_mut()
 
     fn get_holder(this: *mut PyObject, _closure: *mut c_void) -> *mut PyObject {

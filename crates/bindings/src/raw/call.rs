@@ -141,6 +141,16 @@ pub unsafe fn name_argument(
     }
 }
 
+/// A name as the text of an object shows it, with a blank after it; nothing for null.
+///
+/// # Safety
+/// The name is a live `str`, or null.
+pub unsafe fn in_quotes(py: Python<'_>, name: *mut PyObject) -> String {
+    // SAFETY: the caller's promise.
+    let name = unsafe { Bound::from_borrowed_ptr_or_opt(py, name) };
+    name.map_or(String::new(), |name| format!("'{name}' "))
+}
+
 /// An argument as PyO3 sees it.
 ///
 /// # Safety

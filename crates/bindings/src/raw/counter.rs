@@ -1,10 +1,10 @@
 //! `StripedCounter` and `AtomicInt`: the hot slots of counting.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int, c_void};
 use std::mem::offset_of;
 use std::ptr::{drop_in_place, null_mut};
 
-use primitives::cell::AtomicInt;
+use primitives::cell::{AtomicInt, Overflow};
 use primitives::counter::StripedCounter;
 use pyo3::ffi::{self, Py_ssize_t, PyObject, PyTypeObject};
 use pyo3::prelude::*;
@@ -17,10 +17,80 @@ use super::slots::{
 
 /// An object that holds a counter of either kind.
 #[repr(C)]
-struct Object<Counter> {
+struct Object<C> {
     head: PyObject,
     weakrefs: *mut PyObject,
-    counter: Counter,
+    counter: C,
+}
+
+/// What both kinds are to Python: a number that can be read and added to.
+trait Counter: Sized {
+    /// The format of the constructor's arguments, and the name of the first.
+    const FORMAT: &'static CStr;
+    const ARGUMENT: &'static CStr;
+
+    fn new(number: i64) -> Self;
+    fn add(&self, amount: i64) -> Result<(), Overflow>;
+    /// The number as a new int. The thread is attached.
+    unsafe fn read(&self) -> *mut PyObject;
+    fn is_zero(&self) -> bool;
+}
+
+impl Counter for StripedCounter {
+    const FORMAT: &'static CStr = c"|L$p:StripedCounter";
+    const ARGUMENT: &'static CStr = c"initial";
+
+    fn new(number: i64) -> Self {
+        StripedCounter::new(number)
+    }
+
+    #[inline(always)]
+    fn add(&self, amount: i64) -> Result<(), Overflow> {
+        self.add(amount)
+    }
+
+    unsafe fn read(&self) -> *mut PyObject {
+        // SAFETY: the caller's promise.
+        unsafe { wide_int(self.sum()) }
+    }
+
+    fn is_zero(&self) -> bool {
+        self.sum() == 0
+    }
+}
+
+/// The value lies in a cache line of its own: threads that change it at once would otherwise also take the object's
+/// head away from each other, which the interpreter looks at several times in each operation.
+#[repr(C)]
+#[derive(Default)]
+struct Apart {
+    before: [u64; 8],
+    value: AtomicInt,
+    after: [u64; 7],
+}
+
+impl Counter for Apart {
+    const FORMAT: &'static CStr = c"|L$p:AtomicInt";
+    const ARGUMENT: &'static CStr = c"value";
+
+    fn new(number: i64) -> Self {
+        Apart { value: AtomicInt::new(number), ..Apart::default() }
+    }
+
+    #[inline(always)]
+    fn add(&self, amount: i64) -> Result<(), Overflow> {
+        self.value.fetch_add(amount).map(drop)
+    }
+
+    #[inline(always)]
+    unsafe fn read(&self) -> *mut PyObject {
+        // SAFETY: the caller's promise.
+        unsafe { int(self.value.get()) }
+    }
+
+    fn is_zero(&self) -> bool {
+        self.value.get() == 0
+    }
 }
 
 /// Adds both types.
@@ -30,24 +100,12 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 }
 
 fn striped(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    NativeType::new::<Object<StripedCounter>>(c"raceproof.StripedCounter", STRIPED_DOC)
-        .flags(ffi::Py_TPFLAGS_BASETYPE)
-        .offset(c"__weaklistoffset__", offset_of!(Object<StripedCounter>, weakrefs))
-        .slot(ffi::Py_tp_new, striped_new as _)
-        .slot(ffi::Py_tp_dealloc, striped_free as _)
-        .slot(ffi::Py_tp_repr, striped_repr as _)
-        .slot(ffi::Py_tp_richcompare, striped_compare as _)
-        .slot(ffi::Py_nb_inplace_add, striped_plus as _)
-        .slot(ffi::Py_nb_inplace_subtract, striped_minus as _)
-        .slot(ffi::Py_nb_int, striped_int as _)
-        .slot(ffi::Py_nb_index, striped_int as _)
-        .slot(ffi::Py_nb_bool, striped_bool as _)
+    counter_type::<StripedCounter>(c"raceproof.StripedCounter", STRIPED_DOC)
         .arguments(c"inc", striped_inc, c"inc($self, n=1, /)\n--\n\nAdds n. OverflowError: nothing was added.")
         .one_argument(c"add", striped_add, c"add($self, n, /)\n--\n\nAdds n. OverflowError: nothing was added.")
-        .no_arguments(c"get", striped_get, c"get($self, /)\n--\n\nThe sum, as an int.")
-        .property(c"value", striped_value, c"The sum, as an int.")
+        .no_arguments(c"get", get::<StripedCounter>, c"get($self, /)\n--\n\nThe sum, as an int.")
+        .property(c"value", value::<StripedCounter>, c"The sum, as an int.")
         .no_arguments(c"reset", striped_reset, RESET_DOC)
-        .no_arguments(c"__getnewargs__", striped_newargs, c"__getnewargs__($self, /)\n--\n\nFor copy and pickle.")
         .build(module, None)?;
     Ok(())
 }
@@ -63,123 +121,11 @@ It compares with numbers by its value, and has therefore no hash. shared=True sw
 const RESET_DOC: &std::ffi::CStr = c"reset($self, /)\n--\n\n\
 Sets the counter to 0 and returns what it held. Each addition is either in what this returns or stays.";
 
-#[inline(always)]
-unsafe fn cells<'a>(this: *mut PyObject) -> &'a StripedCounter {
-    // SAFETY: `this` is alive during the slot, and its counter was written in `striped_new`.
-    unsafe { &(*this.cast::<Object<StripedCounter>>()).counter }
-}
-
-#[inline(always)]
-unsafe fn striped_change(this: *mut PyObject, amount: Option<i64>) -> bool {
-    match amount {
-        // SAFETY: see `cells`.
-        Some(amount) => match unsafe { cells(this) }.add(amount) {
-            Ok(()) => true,
-            Err(error) => !overflow(error).is_null(),
-        },
-        None => false,
-    }
-}
-
-slot! {
-    fn striped_new(class: *mut PyTypeObject, args: *mut PyObject, kwargs: *mut PyObject) -> *mut PyObject {
-        let Some((initial, shared)) = number_and_shared(c"|L$p:StripedCounter", c"initial", args, kwargs) else {
-            return null_mut();
-        };
-        let this = allocate::<Object<StripedCounter>>(class);
-        if !this.is_null() {
-            (&raw mut (*this).counter).write(StripedCounter::new(initial));
-        }
-        shared_if(shared && !this.is_null(), this.cast())
-    } else null_mut()
-
-    fn striped_free(this: *mut PyObject) -> () {
-        let object = this.cast::<Object<StripedCounter>>();
-        forget_weakrefs(this, (*object).weakrefs);
-        drop_in_place(&raw mut (*object).counter);
-        free(this);
-    } else ()
-
-    fn striped_plus(this: *mut PyObject, other: *mut PyObject) -> *mut PyObject {
-        if striped_change(this, number(other)) { new_ref(this) } else { null_mut() }
-    } else null_mut()
-
-    fn striped_minus(this: *mut PyObject, other: *mut PyObject) -> *mut PyObject {
-        let Some(amount) = number(other) else { return null_mut() };
-        match amount.checked_neg() {
-            Some(amount) if striped_change(this, Some(amount)) => new_ref(this),
-            Some(_) => null_mut(),
-            None => overflow(primitives::cell::Overflow),
-        }
-    } else null_mut()
-
-    fn striped_inc(this: *mut PyObject, args: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
-        if striped_change(this, amount(args, count)) { none() } else { null_mut() }
-    } else null_mut()
-
-    fn striped_add(this: *mut PyObject, n: *mut PyObject) -> *mut PyObject {
-        if striped_change(this, number(n)) { none() } else { null_mut() }
-    } else null_mut()
-
-    fn striped_get(this: *mut PyObject, _none: *mut PyObject) -> *mut PyObject {
-        wide_int(cells(this).sum())
-    } else null_mut()
-
-    fn striped_value(this: *mut PyObject, _closure: *mut std::ffi::c_void) -> *mut PyObject {
-        wide_int(cells(this).sum())
-    } else null_mut()
-
-    fn striped_int(this: *mut PyObject) -> *mut PyObject {
-        wide_int(cells(this).sum())
-    } else null_mut()
-
-    fn striped_bool(this: *mut PyObject) -> c_int {
-        c_int::from(cells(this).sum() != 0)
-    } else -1
-
-    fn striped_reset(this: *mut PyObject, _none: *mut PyObject) -> *mut PyObject {
-        wide_int(cells(this).reset())
-    } else null_mut()
-
-    fn striped_repr(this: *mut PyObject) -> *mut PyObject {
-        repr_with(this, wide_int(cells(this).sum()))
-    } else null_mut()
-
-    fn striped_compare(this: *mut PyObject, other: *mut PyObject, operation: c_int) -> *mut PyObject {
-        compare(wide_int(cells(this).sum()), other, operation)
-    } else null_mut()
-
-    fn striped_newargs(this: *mut PyObject, _none: *mut PyObject) -> *mut PyObject {
-        tuple_of(wide_int(cells(this).sum()))
-    } else null_mut()
-}
-
-/// The value lies in a cache line of its own: threads that change it at once would otherwise also take the object's
-/// head away from each other, which the interpreter looks at several times in each operation.
-#[repr(C)]
-#[derive(Default)]
-struct Apart {
-    before: [u64; 8],
-    value: AtomicInt,
-    after: [u64; 7],
-}
-
 fn atomic(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    NativeType::new::<Object<Apart>>(c"raceproof.AtomicInt", ATOMIC_DOC)
-        .flags(ffi::Py_TPFLAGS_BASETYPE)
-        .offset(c"__weaklistoffset__", offset_of!(Object<Apart>, weakrefs))
-        .slot(ffi::Py_tp_new, atomic_new as _)
-        .slot(ffi::Py_tp_dealloc, atomic_free as _)
-        .slot(ffi::Py_tp_repr, atomic_repr as _)
-        .slot(ffi::Py_tp_richcompare, atomic_compare as _)
-        .slot(ffi::Py_nb_inplace_add, atomic_plus as _)
-        .slot(ffi::Py_nb_inplace_subtract, atomic_minus as _)
-        .slot(ffi::Py_nb_int, atomic_int as _)
-        .slot(ffi::Py_nb_index, atomic_int as _)
-        .slot(ffi::Py_nb_bool, atomic_bool as _)
-        .no_arguments(c"get", atomic_get, c"get($self, /)\n--\n\nThe value, as an int.")
-        .no_arguments(c"load", atomic_get, c"load($self, /)\n--\n\nThe value, as an int; the same as get.")
-        .property(c"value", atomic_value, c"The value, as an int.")
+    counter_type::<Apart>(c"raceproof.AtomicInt", ATOMIC_DOC)
+        .no_arguments(c"get", get::<Apart>, c"get($self, /)\n--\n\nThe value, as an int.")
+        .no_arguments(c"load", get::<Apart>, c"load($self, /)\n--\n\nThe value, as an int; the same as get.")
+        .property(c"value", value::<Apart>, c"The value, as an int.")
         .one_argument(c"set", atomic_set, c"set($self, value, /)\n--\n\nReplaces the value.")
         .one_argument(c"store", atomic_set, c"store($self, value, /)\n--\n\nReplaces the value; the same as set.")
         .one_argument(c"add", atomic_add, c"add($self, n, /)\n--\n\nAdds n and returns the new value.")
@@ -193,7 +139,6 @@ fn atomic(module: &Bound<'_, PyModule>) -> PyResult<()> {
         .one_argument(c"exchange", atomic_exchange, EXCHANGE_DOC)
         .arguments(c"compare_and_set", atomic_compare_and_set, COMPARE_AND_SET_DOC)
         .one_argument(c"update_with", atomic_update_with, UPDATE_DOC)
-        .no_arguments(c"__getnewargs__", atomic_newargs, c"__getnewargs__($self, /)\n--\n\nFor copy and pickle.")
         .build(module, None)?;
     Ok(())
 }
@@ -216,10 +161,53 @@ Replaces the value by function(value) and returns the new value.\n\n\
 The function runs without any lock, and again if another thread changed the value meanwhile. If it raises, the value \
 stays as it was.";
 
+/// A type with what both have.
+fn counter_type<C: Counter>(name: &'static CStr, doc: &'static CStr) -> NativeType {
+    NativeType::new::<Object<C>>(name, doc)
+        .flags(ffi::Py_TPFLAGS_BASETYPE)
+        .lifetime(new::<C>, dealloc::<C>, offset_of!(Object<C>, weakrefs))
+        .slot(ffi::Py_tp_repr, repr::<C> as *mut c_void)
+        .slot(ffi::Py_tp_richcompare, rich_compare::<C> as *mut c_void)
+        .slot(ffi::Py_nb_inplace_add, plus::<C> as *mut c_void)
+        .slot(ffi::Py_nb_inplace_subtract, minus::<C> as *mut c_void)
+        .slot(ffi::Py_nb_int, as_int::<C> as *mut c_void)
+        .slot(ffi::Py_nb_index, as_int::<C> as *mut c_void)
+        .slot(ffi::Py_nb_bool, is_true::<C> as *mut c_void)
+        .no_arguments(c"__getnewargs__", newargs::<C>, c"__getnewargs__($self, /)\n--\n\nFor copy and pickle.")
+}
+
+#[inline(always)]
+unsafe fn counter<'a, C: Counter>(this: *mut PyObject) -> &'a C {
+    // SAFETY: `this` is alive during the slot, and its counter was written in `new`.
+    unsafe { &(*this.cast::<Object<C>>()).counter }
+}
+
+/// Adds; false if an exception is set.
+#[inline(always)]
+unsafe fn change<C: Counter>(this: *mut PyObject, amount: Option<i64>) -> bool {
+    match amount {
+        // SAFETY: see `counter`.
+        Some(amount) => match unsafe { counter::<C>(this) }.add(amount) {
+            Ok(()) => true,
+            Err(error) => !overflow(error).is_null(),
+        },
+        None => false,
+    }
+}
+
+#[inline(always)]
+unsafe fn negative(amount: Option<i64>) -> Option<i64> {
+    let negative = amount?.checked_neg();
+    if negative.is_none() {
+        overflow(Overflow);
+    }
+    negative
+}
+
 #[inline(always)]
 unsafe fn cell<'a>(this: *mut PyObject) -> &'a AtomicInt {
-    // SAFETY: `this` is alive during the slot, and its number was written in `atomic_new`.
-    unsafe { &(*this.cast::<Object<Apart>>()).counter.value }
+    // SAFETY: see `counter`.
+    unsafe { &counter::<Apart>(this).value }
 }
 
 /// Adds `amount` and returns the value before.
@@ -235,15 +223,6 @@ unsafe fn atomic_change(this: *mut PyObject, amount: Option<i64>) -> Option<i64>
     }
 }
 
-#[inline(always)]
-unsafe fn negative(amount: Option<i64>) -> Option<i64> {
-    let negative = amount?.checked_neg();
-    if negative.is_none() {
-        overflow(primitives::cell::Overflow);
-    }
-    negative
-}
-
 /// The new value, after `amount` was added.
 #[inline(always)]
 unsafe fn atomic_changed(this: *mut PyObject, amount: Option<i64>) -> *mut PyObject {
@@ -257,39 +236,67 @@ unsafe fn atomic_changed(this: *mut PyObject, amount: Option<i64>) -> *mut PyObj
 }
 
 slot! {
-    fn atomic_new(class: *mut PyTypeObject, args: *mut PyObject, kwargs: *mut PyObject) -> *mut PyObject {
-        let Some((value, shared)) = number_and_shared(c"|L$p:AtomicInt", c"value", args, kwargs) else {
+    fn new<C: Counter>(class: *mut PyTypeObject, args: *mut PyObject, kwargs: *mut PyObject) -> *mut PyObject {
+        let Some((number, shared)) = number_and_shared(C::FORMAT, C::ARGUMENT, args, kwargs) else {
             return null_mut();
         };
-        let this = allocate::<Object<Apart>>(class);
+        let this = allocate::<Object<C>>(class);
         if !this.is_null() {
-            (&raw mut (*this).counter).write(Apart { value: AtomicInt::new(value), ..Apart::default() });
+            (&raw mut (*this).counter).write(C::new(number));
         }
         shared_if(shared && !this.is_null(), this.cast())
     } else null_mut()
 
-    fn atomic_free(this: *mut PyObject) -> () {
-        forget_weakrefs(this, (*this.cast::<Object<Apart>>()).weakrefs);
+    fn dealloc<C: Counter>(this: *mut PyObject) -> () {
+        let object = this.cast::<Object<C>>();
+        forget_weakrefs(this, (*object).weakrefs);
+        drop_in_place(&raw mut (*object).counter);
         free(this);
     } else ()
 
-    fn atomic_plus(this: *mut PyObject, other: *mut PyObject) -> *mut PyObject {
-        if atomic_change(this, number(other)).is_some() { new_ref(this) } else { null_mut() }
+    fn plus<C: Counter>(this: *mut PyObject, other: *mut PyObject) -> *mut PyObject {
+        if change::<C>(this, number(other)) { new_ref(this) } else { null_mut() }
     } else null_mut()
 
-    fn atomic_minus(this: *mut PyObject, other: *mut PyObject) -> *mut PyObject {
-        if atomic_change(this, negative(number(other))).is_some() { new_ref(this) } else { null_mut() }
+    fn minus<C: Counter>(this: *mut PyObject, other: *mut PyObject) -> *mut PyObject {
+        if change::<C>(this, negative(number(other))) { new_ref(this) } else { null_mut() }
     } else null_mut()
 
-    fn atomic_get(this: *mut PyObject, _none: *mut PyObject) -> *mut PyObject { int(cell(this).get()) } else null_mut()
-
-    fn atomic_value(this: *mut PyObject, _closure: *mut std::ffi::c_void) -> *mut PyObject {
-        int(cell(this).get())
+    fn get<C: Counter>(this: *mut PyObject, _none: *mut PyObject) -> *mut PyObject {
+        counter::<C>(this).read()
     } else null_mut()
 
-    fn atomic_int(this: *mut PyObject) -> *mut PyObject { int(cell(this).get()) } else null_mut()
+    fn value<C: Counter>(this: *mut PyObject, _closure: *mut c_void) -> *mut PyObject {
+        counter::<C>(this).read()
+    } else null_mut()
 
-    fn atomic_bool(this: *mut PyObject) -> c_int { c_int::from(cell(this).get() != 0) } else -1
+    fn as_int<C: Counter>(this: *mut PyObject) -> *mut PyObject { counter::<C>(this).read() } else null_mut()
+
+    fn is_true<C: Counter>(this: *mut PyObject) -> c_int { c_int::from(!counter::<C>(this).is_zero()) } else -1
+
+    fn repr<C: Counter>(this: *mut PyObject) -> *mut PyObject {
+        repr_with(this, counter::<C>(this).read())
+    } else null_mut()
+
+    fn rich_compare<C: Counter>(this: *mut PyObject, other: *mut PyObject, operation: c_int) -> *mut PyObject {
+        compare(counter::<C>(this).read(), other, operation)
+    } else null_mut()
+
+    fn newargs<C: Counter>(this: *mut PyObject, _none: *mut PyObject) -> *mut PyObject {
+        tuple_of(counter::<C>(this).read())
+    } else null_mut()
+
+    fn striped_inc(this: *mut PyObject, args: *mut *mut PyObject, count: Py_ssize_t) -> *mut PyObject {
+        if change::<StripedCounter>(this, amount(args, count)) { none() } else { null_mut() }
+    } else null_mut()
+
+    fn striped_add(this: *mut PyObject, n: *mut PyObject) -> *mut PyObject {
+        if change::<StripedCounter>(this, number(n)) { none() } else { null_mut() }
+    } else null_mut()
+
+    fn striped_reset(this: *mut PyObject, _none: *mut PyObject) -> *mut PyObject {
+        wide_int(counter::<StripedCounter>(this).reset())
+    } else null_mut()
 
     fn atomic_set(this: *mut PyObject, value: *mut PyObject) -> *mut PyObject {
         let Some(value) = number(value) else { return null_mut() };
@@ -332,15 +339,5 @@ slot! {
             Ok(new) => int(new),
             Err(error) => raise(error),
         }
-    } else null_mut()
-
-    fn atomic_repr(this: *mut PyObject) -> *mut PyObject { repr_with(this, int(cell(this).get())) } else null_mut()
-
-    fn atomic_compare(this: *mut PyObject, other: *mut PyObject, operation: c_int) -> *mut PyObject {
-        compare(int(cell(this).get()), other, operation)
-    } else null_mut()
-
-    fn atomic_newargs(this: *mut PyObject, _none: *mut PyObject) -> *mut PyObject {
-        tuple_of(int(cell(this).get()))
     } else null_mut()
 }

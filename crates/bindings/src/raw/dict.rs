@@ -19,7 +19,7 @@ use super::call::{self, Given, finish, is_count_right};
 use super::dict_table::{Slot, with_slot};
 use super::held::Held;
 use super::native_type::{NativeType, slot};
-use super::{refcount, section};
+use super::{dict_table, refcount, section};
 use crate::dict;
 
 /// The type, once it is made.
@@ -545,8 +545,18 @@ unsafe fn own<'a, 'py>(py: Python<'py>, this: *mut PyObject) -> Borrowed<'a, 'py
     unsafe { Borrowed::from_ptr(py, this).cast_unchecked() }
 }
 
+/// Has updates of a `ThreadSafeDict` walk the table of the dict if its layout is known, or not; says whether they do now.
+/// For tests: it is chosen when the module is imported.
+#[pyfunction]
+#[pyo3(signature = (wanted, /))]
+fn walk_dict_tables(py: Python<'_>, wanted: bool) -> PyResult<bool> {
+    dict_table::walk_tables(py, wanted)
+}
+
 /// Makes the type.
 pub fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    dict_table::check_layout(module.py())?;
+    module.add_function(wrap_pyfunction!(walk_dict_tables, module)?)?;
     let base = module.py().get_type::<PyDict>();
     let made = methods(NativeType::new::<()>(c"raceproof.ThreadSafeDict", doc::TYPE))
         .flags(ffi::Py_TPFLAGS_BASETYPE | WEAK_REFERENCES)

@@ -6,14 +6,18 @@
 //! keys only if that runs no Python code; the others it hands out, they are compared outside, and the second walk knows
 //! the right one by its address.
 //!
-//! The layout is that of CPython 3.11 to 3.14 (`Include/internal/pycore_dict.h`), the same with and without a GIL.
+//! The layout is that of CPython 3.11 to 3.14 (`Include/internal/pycore_dict.h`), the same with and without a GIL. It is
+//! no part of the C interface, so [`check_layout`] compares a walk with what that says when the module is imported. Where
+//! they differ, and on 3.10, values are replaced through the C interface, in the section of the dict.
 //! Only values are replaced; keys, sizes and order belong to CPython. Dictionary watchers are not told.
 
 use std::ffi::c_int;
-use std::sync::atomic::AtomicPtr;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicPtr};
 
 use pyo3::ffi::{self, PyObject};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
 
 use super::held::Held;
 use super::section;
@@ -33,6 +37,7 @@ struct Keys {
 
 /// The kind of a table that can hold keys of any type; the others hold exact `str` only, and no hashes.
 const GENERAL: u8 = 0;
+const UNICODE: u8 = 1;
 /// No entry has ever stood at this index.
 const EMPTY: isize = -1;
 
@@ -191,7 +196,6 @@ unsafe fn attempt<R>(
 /// # Safety
 /// `dict` is a `dict` that is no namespace of an instance, `hash` is the hash of `key`, all are alive, the caller is
 /// attached, and `act` keeps to what the module `section` says of a body.
-#[cfg(Py_3_11)]
 #[inline(always)]
 pub unsafe fn with_slot<R>(
     dict: *mut PyObject,
@@ -199,6 +203,10 @@ pub unsafe fn with_slot<R>(
     hash: isize,
     act: impl FnOnce(Slot<'_>) -> R + Clone,
 ) -> Result<Option<R>, ()> {
+    if !IS_WALKED.load(Relaxed) {
+        // SAFETY: the caller's promise.
+        return unsafe { with_copy(dict, key, act) };
+    }
     // SAFETY: the caller's promise.
     match unsafe { attempt(dict, key, std::ptr::null_mut(), hash, act.clone()) } {
         Walk::Found(done) => Ok(Some(done)),
@@ -232,34 +240,98 @@ unsafe fn with_slot_of<R>(
     Ok(None)
 }
 
-/// The same for CPython 3.10, which lays its tables out in another way. It has a GIL, so nothing but `__eq__` of a key
-/// can come between the two steps.
+/// The same by the C interface alone. With a GIL nothing but `__eq__` of a key can come between its two steps; without
+/// one, from CPython 3.14 on, nothing else either, since the inner functions leave the section held. On 3.13 without a
+/// GIL a change that comes in between is lost.
 ///
 /// # Safety
 /// As above.
-#[cfg(not(Py_3_11))]
-pub unsafe fn with_slot<R>(
+#[cold]
+unsafe fn with_copy<R>(
     dict: *mut PyObject,
     key: *mut PyObject,
-    _hash: isize,
-    act: impl FnOnce(Slot<'_>) -> R + Clone,
+    act: impl FnOnce(Slot<'_>) -> R,
 ) -> Result<Option<R>, ()> {
-    // SAFETY: the caller's promise. Who puts a value gets the dict's reference to the one before, so it is taken anew.
+    // SAFETY: the caller's promise. Who puts a value gets our reference to the one before instead of the dict's.
     unsafe {
-        let before = ffi::PyDict_GetItemWithError(dict, key);
-        if before.is_null() {
-            return if ffi::PyErr_Occurred().is_null() { Ok(None) } else { Err(()) };
-        }
-        let place = AtomicPtr::new(before);
-        let done = act(Slot(&place));
-        let after = place.load(Acquire);
-        if after != before {
-            super::refcount::incref(before);
-            let after = Held(after);
-            if ffi::PyDict_SetItem(dict, key, after.0) < 0 {
-                return Err(());
+        section::locked(dict, || {
+            let mut before = Held::none();
+            match ffi::compat::PyDict_GetItemRef(dict, key, before.out()) {
+                0 => return Ok(None),
+                ..0 => return Err(()),
+                _ => {}
+            }
+            let place = AtomicPtr::new(before.0);
+            let done = act(Slot(&place));
+            let after = place.load(Acquire);
+            if after != before.0 {
+                let _ = before.into_ptr();
+                let after = Held(after);
+                if ffi::PyDict_SetItem(dict, key, after.0) < 0 {
+                    return Err(());
+                }
+            }
+            Ok(Some(done))
+        })
+    }
+}
+
+/// Are tables walked? Not before [`check_layout`] has seen that this is possible.
+static IS_WALKED: AtomicBool = AtomicBool::new(false);
+
+/// Finds out whether the tables of this CPython are laid out as this module thinks, and has them walked if they are.
+pub fn check_layout(py: Python<'_>) -> PyResult<()> {
+    walk_tables(py, true).map(drop)
+}
+
+/// Has tables walked, if their layout is known, or not; says whether they are now. For the import, and for tests.
+pub fn walk_tables(py: Python<'_>, wanted: bool) -> PyResult<bool> {
+    let is_walked = wanted && cfg!(Py_3_11) && is_layout_known(py)?;
+    IS_WALKED.store(is_walked, Relaxed);
+    Ok(is_walked)
+}
+
+/// Walks tables of each kind, with indices of one and of two bytes, and compares with what the C interface says.
+fn is_layout_known(py: Python<'_>) -> PyResult<bool> {
+    for (n_keys, kind) in [(5, UNICODE), (5, GENERAL), (300, UNICODE), (300, GENERAL)] {
+        let dict = PyDict::new(py);
+        for n in 0..n_keys {
+            match kind {
+                GENERAL => dict.set_item((n, "a tuple"), n + 1000)?,
+                _ => dict.set_item(format!("key {n}"), n + 1000)?,
             }
         }
-        Ok(Some(done))
+        // SAFETY: nobody else has the dict, so it does not change.
+        if !unsafe { is_head_right(dict.as_ptr(), n_keys, kind) } {
+            return Ok(false);
+        }
+        for (key, value) in &dict {
+            let hash = key.hash()?;
+            let is_it =
+                |stored: *mut PyObject, slot: Slot<'_>| (stored == key.as_ptr()).then(|| slot.get() == value.as_ptr());
+            // SAFETY: as above, and the head of the table is as expected.
+            if unsafe { walk(dict.as_ptr(), hash, is_it) } != Some(true) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Does the head of a table without gaps say what it must, so that a walk of it stays inside and ends?
+///
+/// # Safety
+/// `dict` is a `dict` that nobody else has.
+unsafe fn is_head_right(dict: *mut PyObject, n_keys: isize, kind: u8) -> bool {
+    // SAFETY: each table has at least so many bytes, whatever they mean.
+    unsafe {
+        let keys = &*(*dict.cast::<ffi::PyDictObject>()).ma_keys.cast::<Keys>();
+        let log2_index_width = u8::from(keys.log2_size >= 8);
+        keys.refcount == 1
+            && (3..16).contains(&keys.log2_size)
+            && keys.log2_index_bytes == keys.log2_size + log2_index_width
+            && keys.kind == kind
+            && keys.n_entries == n_keys
+            && keys.usable == (2 << keys.log2_size) / 3 - n_keys
     }
 }

@@ -23,6 +23,15 @@ impl Held {
         Held(null_mut())
     }
 
+    /// Takes over a reference, or none.
+    ///
+    /// # Safety
+    /// The caller owns it, and this thread is attached until the reference is dropped.
+    #[inline(always)]
+    pub unsafe fn owned(object: *mut PyObject) -> Held {
+        Held(object)
+    }
+
     /// Takes a reference to what is alive.
     ///
     /// # Safety
@@ -43,6 +52,12 @@ impl Held {
     pub fn bind<'py>(&self, py: Python<'py>) -> Bound<'py, PyAny> {
         // SAFETY: the reference keeps the object alive; for none, PyO3 panics.
         unsafe { Bound::from_borrowed_ptr(py, self.0) }
+    }
+
+    /// The object, or null.
+    #[inline(always)]
+    pub fn as_ptr(&self) -> *mut PyObject {
+        self.0
     }
 
     /// Where a function may put a reference.

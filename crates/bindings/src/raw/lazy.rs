@@ -166,12 +166,8 @@ fn lazy_type<'py>(module: &Bound<'py, PyModule>) -> PyResult<Bound<'py, PyType>>
         gets WaitTimeout then; a call that would wait for itself gets ReentrantError at once. `shared=True` switches\n\
         the value's reference count off (see `share`).",
     )
-    .flags(ffi::Py_TPFLAGS_HAVE_GC)
-    .offset(c"__weaklistoffset__", std::mem::offset_of!(LazyLayout, weakrefs))
-    .slot(ffi::Py_tp_new, lazy_new as *mut c_void)
-    .slot(ffi::Py_tp_dealloc, lazy_dealloc as *mut c_void)
-    .slot(ffi::Py_tp_traverse, lazy_traverse as *mut c_void)
-    .slot(ffi::Py_tp_clear, lazy_clear as *mut c_void)
+    .lifetime(lazy_new, lazy_dealloc, std::mem::offset_of!(LazyLayout, weakrefs))
+.collected(lazy_traverse, lazy_clear)
     .slot(ffi::Py_tp_repr, lazy_repr as *mut c_void)
     .keywords(
         c"get",
@@ -273,7 +269,7 @@ slot! {
         names: *mut PyObject,
     ) -> *mut PyObject {
         let value = refcount::load(&(*this.cast::<LazyLayout>()).value);
-        if value.is_null() { lazy_miss(this, false, args, count as usize, names) } else { value }
+        if value.is_null() { miss(this, false, false, args, count as usize, names) } else { value }
     } else null_mut()
 
     fn lazy_aget(
@@ -283,7 +279,7 @@ slot! {
         names: *mut PyObject,
     ) -> *mut PyObject {
         let ready = refcount::load(&(*this.cast::<LazyLayout>()).ready);
-        if ready.is_null() { lazy_miss(this, true, args, count as usize, names) } else { ready }
+        if ready.is_null() { miss(this, true, false, args, count as usize, names) } else { ready }
     } else null_mut()
 
     fn lazy_reset(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
@@ -337,6 +333,8 @@ unsafe fn lazy<'py>(
     }
 }
 
+/// Gets the value where there is none yet.
+///
 /// # Safety
 /// `cell` is a `Lazy`, the rest are the arguments of a vectorcall, and the caller is attached.
 #[cold]
@@ -344,25 +342,7 @@ unsafe fn lazy<'py>(
 pub(super) unsafe fn miss(
     cell: *mut PyObject,
     is_async: bool,
-    args: *const *mut PyObject,
-    count: usize,
-    names: *mut PyObject,
-) -> *mut PyObject {
-    // SAFETY: the caller's promise.
-    unsafe {
-        let py = Python::assume_attached();
-        let cell = Cell::borrow(py, cell);
-        answer(asked(py, args, count, names).and_then(|asked| once::get(&cell, asked, is_async)))
-    }
-}
-
-/// # Safety
-/// See [`miss`].
-#[cold]
-#[inline(never)]
-unsafe fn lazy_miss(
-    cell: *mut PyObject,
-    is_async: bool,
+    takes_arguments: bool,
     args: *const *mut PyObject,
     count: usize,
     names: *mut PyObject,
@@ -371,7 +351,7 @@ unsafe fn lazy_miss(
     unsafe {
         let py = Python::assume_attached();
         let asked = asked(py, args, count, names).and_then(|asked| {
-            match asked.positional.is_empty() && asked.named.is_none() {
+            match takes_arguments || asked.positional.is_empty() && asked.named.is_none() {
                 true => Ok(asked),
                 false => Err(PyTypeError::new_err("only `timeout` can be given")),
             }

@@ -65,12 +65,9 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     VALUE.store(PyString::intern(py, "value").into_ptr(), Relaxed);
     super::sharing::pin_class(&py.get_type::<ThreadEnd>());
     NativeType::new::<Local>(c"raceproof.ThreadLocal", DOC)
-        .flags(ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_HAVE_GC)
-        .offset(c"__weaklistoffset__", offset_of!(Local, weakrefs))
-        .slot(ffi::Py_tp_new, new as _)
-        .slot(ffi::Py_tp_dealloc, dealloc as _)
-        .slot(ffi::Py_tp_traverse, traverse as _)
-        .slot(ffi::Py_tp_clear, clear as _)
+        .flags(ffi::Py_TPFLAGS_BASETYPE)
+        .lifetime(new, dealloc, offset_of!(Local, weakrefs))
+        .collected(traverse, clear)
         .slot(ffi::Py_tp_getattro, getattr as _)
         .slot(ffi::Py_tp_setattro, setattr as _)
         .arguments(c"get", get, GET_DOC)

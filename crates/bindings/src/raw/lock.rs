@@ -12,10 +12,10 @@ use pyo3::exceptions::{PyOverflowError, PyRuntimeError};
 use pyo3::ffi::{self, Py_ssize_t, PyObject, PyTypeObject};
 use pyo3::prelude::*;
 
-use super::call::{name_argument, result, slowly};
+use super::call::{in_quotes, name_argument, result, slowly};
 use super::native_type::{NativeType, slot};
 use super::patience::Patience;
-use super::slots::{forget_weakrefs, free, none, truth};
+use super::slots::{forget_weakrefs, free, none, or_none, truth};
 use crate::observer;
 use crate::within::Within;
 
@@ -36,8 +36,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         c"raceproof.Lock",
         c"Lock(name=None)\n--\n\nMutual exclusion between threads, as `threading.Lock`, with a timeout, a name, and a holder that can be seen.\n\nAny thread may release it. It is not reentrant and keeps no queue: a thread that comes while it is free may overtake\nthose that wait. A wait can be ended by a signal handler that raises. In a forked child it is free if another thread\nheld it. `with lock.within(0.5):` raises WaitTimeout.",
     );
-    let lock = common(lock)
-        .slot(ffi::Py_tp_new, lock_new as *mut c_void)
+    let lock = common(lock, lock_new)
         .slot(ffi::Py_tp_repr, lock_repr as *mut c_void)
         .no_arguments(c"__enter__", lock_enter, c"__enter__($self, /)\n--\n\nAs acquire().")
         .arguments(c"__exit__", lock_exit, c"__exit__($self, /, *exc_info)\n--\n\nAs release().")
@@ -52,8 +51,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
         c"raceproof.RLock",
         c"RLock(name=None)\n--\n\nA lock that its holder may take again, as `threading.RLock`; it is free when it was released as often.\n\nOnly the holder may release it. Otherwise as `Lock`.",
     );
-    let rlock = common(rlock)
-        .slot(ffi::Py_tp_new, rlock_new as *mut c_void)
+    let rlock = common(rlock, rlock_new)
         .slot(ffi::Py_tp_repr, rlock_repr as *mut c_void)
         .no_arguments(c"__enter__", rlock_enter, c"__enter__($self, /)\n--\n\nAs acquire().")
         .arguments(c"__exit__", rlock_exit, c"__exit__($self, /, *exc_info)\n--\n\nAs release().")
@@ -82,11 +80,10 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
 const ACQUIRE: &std::ffi::CStr = c"acquire($self, /, blocking=True, timeout=-1)\n--\n\nTakes the lock; False if it is not to be had: at once with blocking=False, else within `timeout` seconds (-1: no\nlimit). With the watch on, LockOrderError or DeadlockError instead of a wait that may last for ever.";
 
 /// What both types have.
-fn common(built: NativeType) -> NativeType {
+fn common(built: NativeType, new: ffi::newfunc) -> NativeType {
     built
         .flags(ffi::Py_TPFLAGS_BASETYPE)
-        .offset(c"__weaklistoffset__", std::mem::offset_of!(Layout, weak_references))
-        .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
+        .lifetime(new, dealloc, std::mem::offset_of!(Layout, weak_references))
         .no_arguments(c"locked", locked, c"locked($self, /)\n--\n\nDoes a thread hold the lock now?")
         .one_argument(
             c"within",
@@ -278,8 +275,7 @@ slot! {
     } else null_mut()
 
     fn get_name(this: *mut PyObject, _closure: *mut c_void) -> *mut PyObject {
-        let name = layout(this).name;
-        if name.is_null() { none() } else { ffi::Py_NewRef(name) }
+        or_none(layout(this).name)
     } else null_mut()
 
     fn get_holder(this: *mut PyObject, _closure: *mut c_void) -> *mut PyObject {
@@ -420,7 +416,8 @@ unsafe fn representation<'py>(py: Python<'py>, this: *mut PyObject, kind: Kind) 
     let layout = unsafe { layout(this) };
     let lock = layout.lock.lock();
     let state = if lock.is_held() { "locked" } else { "unlocked" };
-    let name = layout.name(py).map_or(String::new(), |name| format!("'{name}' "));
+    // SAFETY: the name is a live `str`, or null.
+    let name = unsafe { in_quotes(py, layout.name) };
     let text = match kind {
         Kind::Plain => format!("<{state} raceproof.Lock object {name}at {this:p}>"),
         Kind::Reentrant => {

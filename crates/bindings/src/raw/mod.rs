@@ -5,6 +5,7 @@
 //! runs while a lock of ours is held; nothing blocks while attached to the interpreter; a panic never leaves a slot.
 
 pub mod async_lock;
+pub mod baton;
 pub mod call;
 pub mod counter;
 pub mod detached;
@@ -18,8 +19,11 @@ pub mod local;
 pub mod lock;
 pub mod map;
 pub mod native_type;
+pub mod objects;
+pub mod observe;
 pub mod once_function;
 pub mod patience;
+pub mod pin;
 pub mod ready;
 pub mod refcount;
 pub mod reference;

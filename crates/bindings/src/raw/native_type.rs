@@ -92,6 +92,20 @@ impl NativeType {
         self
     }
 
+    /// How objects come and go: `tp_new` and `tp_dealloc`, and where in the layout the list of weak references stands.
+    pub fn lifetime(self, new: ffi::newfunc, dealloc: ffi::destructor, weakrefs: usize) -> Self {
+        self.offset(c"__weaklistoffset__", weakrefs)
+            .slot(ffi::Py_tp_new, new as *mut c_void)
+            .slot(ffi::Py_tp_dealloc, dealloc as *mut c_void)
+    }
+
+    /// How the garbage collector looks through objects: `tp_traverse` and `tp_clear`.
+    pub fn collected(self, traverse: ffi::traverseproc, clear: ffi::inquiry) -> Self {
+        self.flags(ffi::Py_TPFLAGS_HAVE_GC)
+            .slot(ffi::Py_tp_traverse, traverse as *mut c_void)
+            .slot(ffi::Py_tp_clear, clear as *mut c_void)
+    }
+
     /// Adds a method; `doc` begins with the signature: `c"add($self, n, /)\n--\n\nWhat it does."`.
     pub fn no_arguments(self, name: &'static CStr, function: NoArguments, doc: &'static CStr) -> Self {
         self.method(name, ffi::PyMethodDefPointer { PyCFunction: function }, ffi::METH_NOARGS, doc)

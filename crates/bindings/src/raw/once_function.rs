@@ -40,14 +40,11 @@ fn call_type<'py>(module: &Bound<'py, PyModule>) -> PyResult<Bound<'py, PyType>>
         Returns the value of a Lazy when called, or with `is_async` an awaitable for it. With a class as `owner` it takes\n\
         the arguments for the one call that makes the value, and `timeout` in seconds; else it takes none.",
     )
-    .flags(ffi::Py_TPFLAGS_HAVE_GC | ffi::Py_TPFLAGS_HAVE_VECTORCALL)
+    .flags(ffi::Py_TPFLAGS_HAVE_VECTORCALL)
     .offset(c"__vectorcalloffset__", std::mem::offset_of!(CallLayout, vectorcall))
-    .offset(c"__weaklistoffset__", std::mem::offset_of!(CallLayout, weakrefs))
+    .lifetime(call_new, call_dealloc, std::mem::offset_of!(CallLayout, weakrefs))
+.collected(call_traverse, call_clear)
     .offset(c"__dictoffset__", std::mem::offset_of!(CallLayout, dict))
-    .slot(ffi::Py_tp_new, call_new as *mut c_void)
-    .slot(ffi::Py_tp_dealloc, call_dealloc as *mut c_void)
-    .slot(ffi::Py_tp_traverse, call_traverse as *mut c_void)
-    .slot(ffi::Py_tp_clear, call_clear as *mut c_void)
     .slot(ffi::Py_tp_call, ffi::PyVectorcall_Call as *mut c_void)
     .slot(ffi::Py_tp_descr_get, call_descr_get as *mut c_void)
     .slot(ffi::Py_tp_repr, call_repr as *mut c_void)
@@ -104,7 +101,7 @@ slot! {
             return no_arguments(Python::assume_attached());
         }
         let result = refcount::load(if (*layout).is_async { &(*cell).ready } else { &(*cell).value });
-        if result.is_null() { lazy::miss((*layout).cell, (*layout).is_async, args, count, names) } else { result }
+        if result.is_null() { lazy::miss((*layout).cell, (*layout).is_async, true, args, count, names) } else { result }
     } else null_mut()
 
     fn call_descr_get(this: *mut PyObject, _instance: *mut PyObject, class: *mut PyObject) -> *mut PyObject {

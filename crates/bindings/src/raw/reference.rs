@@ -23,12 +23,9 @@ struct Reference {
 /// Adds the type.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     NativeType::new::<Reference>(c"raceproof.AtomicReference", DOC)
-        .flags(ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_HAVE_GC)
-        .offset(c"__weaklistoffset__", offset_of!(Reference, weakrefs))
-        .slot(ffi::Py_tp_new, new as _)
-        .slot(ffi::Py_tp_dealloc, dealloc as _)
-        .slot(ffi::Py_tp_traverse, traverse as _)
-        .slot(ffi::Py_tp_clear, clear as _)
+        .flags(ffi::Py_TPFLAGS_BASETYPE)
+        .lifetime(new, dealloc, offset_of!(Reference, weakrefs))
+        .collected(traverse, clear)
         .slot(ffi::Py_tp_repr, repr as _)
         .no_arguments(c"get", get, c"get($self, /)\n--\n\nThe object that stands here now.")
         .one_argument(c"set", set, c"set($self, value, /)\n--\n\nReplaces the object.")

@@ -172,6 +172,12 @@ pub fn none() -> *mut PyObject {
     new_ref(unsafe { ffi::Py_None() })
 }
 
+/// A reference of the caller's own; to `None` for null.
+#[inline(always)]
+pub fn or_none(object: *mut PyObject) -> *mut PyObject {
+    if object.is_null() { none() } else { new_ref(object) }
+}
+
 /// A reference of the caller's own.
 #[inline(always)]
 pub fn new_ref(object: *mut PyObject) -> *mut PyObject {

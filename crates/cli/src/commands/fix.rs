@@ -11,6 +11,8 @@ use crate::Exit;
 use crate::args::FixArgs;
 use crate::error::Error;
 use crate::progress::Progress;
+use crate::proven::{Proven, repair_and_prove};
+use crate::prover::Prover;
 use crate::repair::{Outcome, Terms, repair};
 use crate::replace::replace;
 use crate::texts::{Form, Texts, read_file};
@@ -33,7 +35,13 @@ pub(super) fn run(args: &FixArgs) -> Result<Exit, Error> {
         locked: &|file| locked(&job.texts, file),
         allow_unsafe: args.r#unsafe,
     };
-    let mut outcome = repair(files, findings, &terms);
+    let (mut outcome, proven) = if args.prove {
+        let prover = Prover::new(&args.limits, &files, &job.texts)?;
+        let (outcome, proven) = repair_and_prove(&files, &findings, &terms, &prover)?;
+        (outcome, Some((findings, proven)))
+    } else {
+        (repair(files, findings, &terms), None)
+    };
     drop(progress);
     outcome.left.retain(|finding| (terms.wanted)(finding));
     let changed = changed(&before, &outcome.files);
@@ -47,7 +55,7 @@ pub(super) fn run(args: &FixArgs) -> Result<Exit, Error> {
             }
         }
     }
-    tell(args, &outcome, &failed)?;
+    tell(args, &outcome, &failed, proven.as_ref())?;
     if !args.quiet {
         remark(&job.notes);
     }
@@ -120,7 +128,12 @@ fn diff(before: &[String], changed: &[FileId], after: &Files) -> String {
 }
 
 /// Says for each file what was fixed, what was refused and why; then the sum. Beside a diff it goes to stderr.
-fn tell(args: &FixArgs, outcome: &Outcome, failed: &BTreeMap<FileId, String>) -> Result<(), Error> {
+fn tell(
+    args: &FixArgs,
+    outcome: &Outcome,
+    failed: &BTreeMap<FileId, String>,
+    proven: Option<&(Vec<Finding>, Proven)>,
+) -> Result<(), Error> {
     let mut text = String::new();
     let mut n_files = 0;
     let mut n_fixed = 0;
@@ -137,7 +150,11 @@ fn tell(args: &FixArgs, outcome: &Outcome, failed: &BTreeMap<FileId, String>) ->
                 "" => String::new(),
                 symbol => format!(" in `{symbol}`"),
             };
-            let _ = writeln!(text, "  [{}]{symbol}: {}", fixed.rule, fixed.title);
+            let proof = proven.and_then(|(findings, proven)| {
+                let finding = findings.iter().find(|finding| fixed.is_of(finding))?;
+                Some(format!(" ({})", proven.words(finding)))
+            });
+            let _ = writeln!(text, "  [{}]{symbol}: {}{}", fixed.rule, fixed.title, proof.unwrap_or_default());
         }
     }
     for refused in &outcome.refused {

@@ -3,7 +3,9 @@
 mod check;
 mod dashboard;
 mod explain;
+mod explore;
 mod fix;
+mod prove;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -18,17 +20,20 @@ use crate::discover::{Discovered, Globs, Wanted, discover};
 use crate::error::Error;
 use crate::selection::{Names, chosen, resolve};
 use crate::texts::{self, Texts};
-use crate::{Exit, progress::Progress};
+use crate::{Answer, progress::Progress};
 
 /// Runs a verb.
-pub(crate) fn run(command: &Command) -> Result<Exit, Error> {
-    match command {
-        Command::Check(args) => check::run(args),
-        Command::Fix(args) => fix::run(args),
-        Command::Explain(args) => explain::run(args),
-        Command::Rules => rules::run(),
-        Command::Dashboard(args) => dashboard::run(args),
-    }
+pub(crate) fn run(command: &Command) -> Result<Answer, Error> {
+    let exit = match command {
+        Command::Check(args) => check::run(args)?,
+        Command::Fix(args) => fix::run(args)?,
+        Command::Prove(args) => prove::run(args)?,
+        Command::Explain(args) => explain::run(args)?,
+        Command::Rules => rules::run()?,
+        Command::Dashboard(args) => dashboard::run(args)?,
+        Command::Explore(args) => return Ok(Answer::Run(explore::run(args)?)),
+    };
+    Ok(Answer::Exit(exit))
 }
 
 /// What is analysed, and how: arguments and configuration brought together, and the texts read.

@@ -10,7 +10,7 @@
 use super::wakeup::{Cover, Tree};
 use super::{Coverage, Point, Progress, Strategy};
 use crate::happens_before::{Edges, HappensBefore};
-use crate::operation::{Effect, Event, Operation, dependent, may_be_co_enabled, only_lets_in};
+use crate::operation::{Effect, Event, dependent, may_be_co_enabled, only_lets_in};
 use crate::state::State;
 use crate::trace::{End, Pick, Trace, lead};
 
@@ -119,8 +119,7 @@ impl Dpor {
         let free = behind.filter(|idx| !self.order.is_before(earlier, *idx)).map(|idx| trace.steps[idx].event);
         let mut sequence: Vec<Event> = free.collect();
         sequence.push(Event { effect: Effect::Unknown, ..*later });
-        let can_run =
-            matches!(later.operation, Operation::Access { .. }) || can_run(&mut self.state, trace, earlier, &sequence);
+        let can_run = later.operation.is_access() || can_run(&mut self.state, trace, earlier, &sequence);
         let is_covered = node.sleep.iter().any(|asleep| node.cover.holds(asleep, &sequence));
         let node = &mut self.path[earlier];
         match (can_run, is_covered) {

@@ -2,8 +2,9 @@
 //! would stay locked for good.
 //!
 //! Each process has a generation number, one more than its parent's. A lock that is taken keeps the number; one that is
-//! found taken with an older number is held by nobody, unless the thread that forked took it ([`is_alive`]). State
-//! that is more than one word stands in a [`Guarded`](super::guarded::Guarded), which a fork never cuts in two.
+//! found taken with an older number is held by nobody, unless the thread that forked took it ([`is_alive`]); what has
+//! room for two words keeps a [`Stamp`]. State that is more than one word stands in a
+//! [`Guarded`](super::guarded::Guarded), which a fork never cuts in two.
 //!
 //! [`install`] must be called before the first fork; the Python module does so when it is imported.
 
@@ -59,6 +60,43 @@ extern "C" fn in_child() {
     }
     GENERATION.fetch_add(1, Relaxed);
     super::guarded::leave_all();
+}
+
+/// The number of this process for the upper bits of a word, whose lower `SHIFT` bits are for others. The word keeps
+/// fewer bits than the number has.
+#[inline(always)]
+pub fn in_word<const SHIFT: u32>() -> u32 {
+    generation() << SHIFT
+}
+
+/// Was a word with these upper bits written in this process?
+#[inline(always)]
+pub fn is_of_now<const SHIFT: u32>(word: u32) -> bool {
+    word >> SHIFT == in_word::<SHIFT>() >> SHIFT
+}
+
+/// The word with the number of this process.
+pub fn renewed<const SHIFT: u32>(word: u32) -> u32 {
+    in_word::<SHIFT>() | word & ((1 << SHIFT) - 1)
+}
+
+/// A thread of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    thread: usize,
+    generation: u32,
+}
+
+impl Stamp {
+    /// The calling thread.
+    pub fn here() -> Stamp {
+        Stamp { thread: super::thread::ident(), generation: generation() }
+    }
+
+    /// Was this thread left behind by a fork?
+    pub fn is_orphan(self) -> bool {
+        !is_alive(self.generation, self.thread)
+    }
 }
 
 /// A count that is 0 again in a forked child.

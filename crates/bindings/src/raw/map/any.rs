@@ -9,10 +9,11 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::batch;
-use super::key::{Object, Raised};
+use super::key::Raised;
 use super::object::{make, map_of};
 use super::operations;
 use super::value::{Slot, Value};
+use crate::raw::held::Held;
 
 /// The addresses of the two types.
 static TYPES: OnceLock<[usize; 2]> = OnceLock::new();
@@ -45,7 +46,7 @@ fn kind_of(class: &Bound<'_, PyType>) -> Option<Kind> {
     if is_below(class, objects) { Some(Kind::Objects) } else { is_below(class, counts).then_some(Kind::Counts) }
 }
 
-fn bound(py: Python<'_>, object: Object) -> Bound<'_, PyAny> {
+fn bound(py: Python<'_>, object: Held) -> Bound<'_, PyAny> {
     // SAFETY: the reference is ours to give.
     unsafe { Bound::from_owned_ptr(py, object.into_ptr()) }
 }
@@ -160,7 +161,7 @@ unsafe fn add_key<C: Value>(
     map: &operations::Map<C>,
     key: *mut ffi::PyObject,
     value: *mut ffi::PyObject,
-) -> Result<Option<Object>, Raised> {
+) -> Result<Option<Held>, Raised> {
     // SAFETY: the caller's promise.
     unsafe { operations::add_key(map, key, C::accept(value)?) }
 }

@@ -2,15 +2,16 @@
 
 use pyo3::ffi::{self, PyObject};
 
-use super::key::{Object, Raised};
+use super::key::{Raised, held};
 use super::object::Kind;
 use super::operations::Map;
+use crate::raw::held::Held;
 
 /// How many keys are counted aside at one time.
 const N_ASIDE: usize = 64;
 
 struct Aside {
-    key: Option<Object>,
+    key: Option<Held>,
     n: i64,
 }
 
@@ -24,7 +25,7 @@ struct Aside {
 pub unsafe fn add_many<C: Kind>(map: &Map<C>, keys: *mut PyObject) -> Result<(), Raised> {
     // SAFETY: the caller's promise; what the calls return is owned or an exception.
     unsafe {
-        let keys = Object::result(ffi::PyObject_GetIter(keys))?;
+        let keys = held(ffi::PyObject_GetIter(keys))?;
         let mut aside: [Aside; N_ASIDE] = std::array::from_fn(|_| Aside { key: None, n: 0 });
         let Some(next) = (*ffi::Py_TYPE(keys.as_ptr())).tp_iternext else { return Err(Raised) };
         let mut counted = loop {
@@ -32,7 +33,7 @@ pub unsafe fn add_many<C: Kind>(map: &Map<C>, keys: *mut PyObject) -> Result<(),
             if key.is_null() {
                 break if is_raised_by_next() { Err(Raised) } else { Ok(()) };
             }
-            let key = Object::owned(key);
+            let key = Held::owned(key);
             let place = &mut aside[(key.as_ptr().addr() >> 5) % N_ASIDE];
             match &place.key {
                 Some(kept) if kept.as_ptr() == key.as_ptr() => place.n += 1,

@@ -14,6 +14,7 @@ use pyo3::ffi;
 use pyo3::ffi::PyObject;
 
 use super::epochs::{Attached, Window};
+use crate::raw::held::Held;
 use crate::raw::refcount;
 
 /// A string of more bytes is not plain: keys that wait for their epoch must not fill the memory.
@@ -25,63 +26,13 @@ const PLAIN: usize = 1;
 #[derive(Debug)]
 pub struct Raised;
 
-/// A reference to an object, given back when dropped. Dropping it may run any Python code.
-#[repr(transparent)]
-pub struct Object(*mut PyObject);
-
-// SAFETY: a reference may be given back by any thread that is attached, and all threads here are.
-unsafe impl Send for Object {}
-
-impl Object {
-    /// Takes over a reference, which is not null.
-    ///
-    /// # Safety
-    /// The caller owns it.
-    #[inline(always)]
-    pub unsafe fn owned(object: *mut PyObject) -> Object {
-        Object(object)
-    }
-
-    /// Takes over the result of a call; null says that it has raised.
-    ///
-    /// # Safety
-    /// The caller owns it, or it is null and an exception is set.
-    pub unsafe fn result(object: *mut PyObject) -> Result<Object, Raised> {
-        if object.is_null() { Err(Raised) } else { Ok(Object(object)) }
-    }
-
-    /// Takes a reference.
-    ///
-    /// # Safety
-    /// The object is alive.
-    #[inline(always)]
-    pub unsafe fn borrowed(object: *mut PyObject) -> Object {
-        // SAFETY: the caller's promise.
-        unsafe { refcount::incref(object) };
-        Object(object)
-    }
-
-    /// The object.
-    #[inline(always)]
-    pub fn as_ptr(&self) -> *mut PyObject {
-        self.0
-    }
-
-    /// The reference, which the caller now owns.
-    #[inline(always)]
-    pub fn into_ptr(self) -> *mut PyObject {
-        let object = self.0;
-        std::mem::forget(self);
-        object
-    }
-}
-
-impl Drop for Object {
-    #[inline(always)]
-    fn drop(&mut self) {
-        // SAFETY: the reference is ours, and this thread is attached.
-        unsafe { refcount::decref(self.0) };
-    }
+/// Takes over the result of a call; null says that it has raised.
+///
+/// # Safety
+/// The caller owns it, or it is null and an exception is set.
+pub unsafe fn held(object: *mut PyObject) -> Result<Held, Raised> {
+    // SAFETY: the caller's promise.
+    if object.is_null() { Err(Raised) } else { Ok(unsafe { Held::owned(object) }) }
 }
 
 /// A key in the table.
@@ -173,14 +124,14 @@ impl Key {
     }
 
     /// A reference to the key of an entry; none if the entry has died.
-    pub unsafe fn get(&self, cell: &impl Cell) -> Option<Object> {
+    pub unsafe fn get(&self, cell: &impl Cell) -> Option<Held> {
         let (object, is_plain) = self.load();
         if object.is_null() {
             return None;
         }
         if is_plain {
             // SAFETY: the table owns a reference as long as the window is open.
-            return Some(unsafe { Object::borrowed(object) });
+            return Some(unsafe { Held::new(object) });
         }
         // SAFETY: a key was made shareable before it came into the table.
         let object = unsafe { refcount::load(&self.0) };
@@ -188,21 +139,21 @@ impl Key {
             return None;
         }
         // SAFETY: `load` took a reference.
-        let object = unsafe { Object::owned(object) };
+        let object = unsafe { Held::owned(object) };
         // The key is given back after the cell has died. So if it has not, the reference is to the key.
         if cell.is_dead() { None } else { Some(object) }
     }
 
     /// Gives the key of a removed entry back at once, unless readers may be comparing it without a reference. Under
     /// the lock; the caller drops it after that.
-    pub fn release(&self) -> Option<Object> {
+    pub fn release(&self) -> Option<Held> {
         let (object, is_plain) = self.load();
         if is_plain || object.is_null() {
             return None;
         }
         self.0.store(std::ptr::null_mut(), Relaxed);
         // SAFETY: the table owned the reference.
-        Some(unsafe { Object::owned(object) })
+        Some(unsafe { Held::owned(object) })
     }
 
     /// Is this the key that is looked for? Decides at once for plain keys; else it asks the objects.

@@ -14,12 +14,13 @@ use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyType;
 
-use super::key::{Object, Raised};
+use super::key::{Raised, held};
 use super::operations::{self, Map};
 use super::value::{self, Slot, Value};
 use super::{batch, doc, methods};
 use crate::map;
 use crate::raw::call::{Given, is_count_right};
+use crate::raw::held::Held;
 use crate::raw::native_type::{NativeType, slot};
 
 /// As many keys can be added at the same time, unless the constructor says otherwise.
@@ -48,8 +49,8 @@ pub unsafe fn map_of<'a, C: Value>(this: *mut PyObject) -> &'a Map<C> {
 
 /// The null that says that an exception is set, or the reference.
 #[inline(always)]
-fn result(result: Result<Object, Raised>) -> *mut PyObject {
-    result.map_or(null_mut(), Object::into_ptr)
+fn result(result: Result<Held, Raised>) -> *mut PyObject {
+    result.map_or(null_mut(), Held::into_ptr)
 }
 
 #[inline(always)]
@@ -62,7 +63,7 @@ unsafe fn check_arguments(name: &CStr, least: Py_ssize_t, most: Py_ssize_t, n: P
 unsafe fn key_error(key: *mut PyObject) -> Raised {
     // SAFETY: the caller's key is alive; a tuple keeps a key that is a tuple itself from being taken for arguments.
     unsafe {
-        if let Ok(arguments) = Object::result(ffi::PyTuple_Pack(1, key)) {
+        if let Ok(arguments) = held(ffi::PyTuple_Pack(1, key)) {
             ffi::PyErr_SetObject(ffi::PyExc_KeyError, arguments.as_ptr());
         }
     }
@@ -72,13 +73,13 @@ unsafe fn key_error(key: *mut PyObject) -> Raised {
 /// What both types do alike, and where they differ.
 pub trait Kind: Value {
     /// `map[key]` where the key is not there.
-    unsafe fn missing(key: *mut PyObject) -> Result<Object, Raised>;
+    unsafe fn missing(key: *mut PyObject) -> Result<Held, Raised>;
     /// Adds an object, or one, to the value of a key.
-    unsafe fn add(map: &Map<Self>, key: *mut PyObject, n: Option<*mut PyObject>) -> Result<Object, Raised>;
+    unsafe fn add(map: &Map<Self>, key: *mut PyObject, n: Option<*mut PyObject>) -> Result<Held, Raised>;
     /// Adds a number to the value of a key.
     unsafe fn add_number(map: &Map<Self>, key: *mut PyObject, n: i64) -> Result<(), Raised>;
     /// What `setdefault` takes where no default is given.
-    fn default() -> Result<Object, Raised>;
+    fn default() -> Result<Held, Raised>;
     /// The page of `add`.
     const ADD: &CStr;
     /// The page of `setdefault`.
@@ -86,13 +87,13 @@ pub trait Kind: Value {
 }
 
 impl Kind for Slot {
-    unsafe fn missing(key: *mut PyObject) -> Result<Object, Raised> {
+    unsafe fn missing(key: *mut PyObject) -> Result<Held, Raised> {
         // SAFETY: the caller's promise.
         Err(unsafe { key_error(key) })
     }
 
     #[inline(always)]
-    unsafe fn add(map: &Map<Self>, key: *mut PyObject, n: Option<*mut PyObject>) -> Result<Object, Raised> {
+    unsafe fn add(map: &Map<Self>, key: *mut PyObject, n: Option<*mut PyObject>) -> Result<Held, Raised> {
         let one = value::number(1)?;
         // SAFETY: the caller's promise.
         unsafe { operations::add(map, key, n.unwrap_or(one.as_ptr())) }
@@ -107,19 +108,19 @@ impl Kind for Slot {
     const ADD: &CStr = doc::ADD;
     const SET_DEFAULT: &CStr = doc::SET_DEFAULT;
 
-    fn default() -> Result<Object, Raised> {
+    fn default() -> Result<Held, Raised> {
         // SAFETY: `None` is always alive.
-        Ok(unsafe { Object::borrowed(ffi::Py_None()) })
+        Ok(unsafe { Held::new(ffi::Py_None()) })
     }
 }
 
 impl Kind for Tally {
-    unsafe fn missing(_: *mut PyObject) -> Result<Object, Raised> {
+    unsafe fn missing(_: *mut PyObject) -> Result<Held, Raised> {
         value::number(0)
     }
 
     #[inline(always)]
-    unsafe fn add(map: &Map<Self>, key: *mut PyObject, n: Option<*mut PyObject>) -> Result<Object, Raised> {
+    unsafe fn add(map: &Map<Self>, key: *mut PyObject, n: Option<*mut PyObject>) -> Result<Held, Raised> {
         // SAFETY: the caller's promise.
         unsafe { value::number(operations::count(map, key, n.map_or(Ok(1), |n| value::count(n))?)?) }
     }
@@ -133,7 +134,7 @@ impl Kind for Tally {
     const ADD: &CStr = doc::ADD_COUNT;
     const SET_DEFAULT: &CStr = doc::SET_DEFAULT_COUNT;
 
-    fn default() -> Result<Object, Raised> {
+    fn default() -> Result<Held, Raised> {
         value::number(0)
     }
 }
@@ -171,8 +172,8 @@ slot! {
         }
         match operations::lookup(map_of::<C>(this), *arguments) {
             Ok(Some(value)) => value.into_ptr(),
-            Ok(None) if n == 2 => Object::borrowed(*arguments.add(1)).into_ptr(),
-            Ok(None) => Object::borrowed(ffi::Py_None()).into_ptr(),
+            Ok(None) if n == 2 => Held::new(*arguments.add(1)).into_ptr(),
+            Ok(None) => Held::new(ffi::Py_None()).into_ptr(),
             Err(Raised) => null_mut(),
         }
     } else null_mut()
@@ -183,7 +184,7 @@ slot! {
             if let Some(value) = operations::lookup(map, key)? {
                 return Ok(value);
             }
-            let default = if n == 2 { Object::borrowed(*arguments.add(1)) } else { C::default()? };
+            let default = if n == 2 { Held::new(*arguments.add(1)) } else { C::default()? };
             let stored = operations::add_key(map, key, C::accept(default.as_ptr())?)?;
             Ok(stored.unwrap_or(default))
         }))
@@ -206,7 +207,7 @@ slot! {
                     None if !default.is_null() => default,
                     None => return Err(key_error(key)),
                 };
-                Object::result(ffi::PyObject_CallOneArg(function, value))
+                held(ffi::PyObject_CallOneArg(function, value))
             })
         }))
     } else null_mut()
@@ -231,7 +232,7 @@ slot! {
         result(check_arguments(c"pop", 1, 2, n).and_then(|()| {
             match operations::remove(map_of::<C>(this), *arguments, None)? {
                 Some(value) => Ok(value),
-                None if n == 2 => Ok(Object::borrowed(*arguments.add(1))),
+                None if n == 2 => Ok(Held::new(*arguments.add(1))),
                 None => Err(key_error(*arguments)),
             }
         }))
@@ -249,14 +250,14 @@ slot! {
                     return Ok(seen);
                 }
             }
-            Ok(Object::borrowed(if n == 3 { *arguments.add(2) } else { ffi::Py_None() }))
+            Ok(Held::new(if n == 3 { *arguments.add(2) } else { ffi::Py_None() }))
         }))
     } else null_mut()
 
     fn pop_item<C: Kind>(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
         let pop_from = &(*this.cast::<MapObject<C>>()).pop_from;
         result(operations::pop_any(map_of::<C>(this), pop_from).and_then(|popped| match popped {
-            Some((key, value)) => Object::result(ffi::PyTuple_Pack(2, key.as_ptr(), value.as_ptr())),
+            Some((key, value)) => held(ffi::PyTuple_Pack(2, key.as_ptr(), value.as_ptr())),
             None => {
                 ffi::PyErr_SetString(ffi::PyExc_KeyError, c"popitem(): the map is empty".as_ptr());
                 Err(Raised)
@@ -266,11 +267,11 @@ slot! {
 
     fn clear_method<C: Kind>(this: *mut PyObject, _unused: *mut PyObject) -> *mut PyObject {
         operations::clear(map_of::<C>(this));
-        Object::borrowed(ffi::Py_None()).into_ptr()
+        Held::new(ffi::Py_None()).into_ptr()
     } else null_mut()
 
     fn add_many<C: Kind>(this: *mut PyObject, keys: *mut PyObject) -> *mut PyObject {
-        result(batch::add_many(map_of::<C>(this), keys).map(|()| Object::borrowed(ffi::Py_None())))
+        result(batch::add_many(map_of::<C>(this), keys).map(|()| Held::new(ffi::Py_None())))
     } else null_mut()
 
     /// Lock-free and without allocations: it runs while the world is stopped.
@@ -345,13 +346,13 @@ unsafe fn are_equal(left: *mut PyObject, right: *mut PyObject) -> Result<bool, R
 }
 
 /// Is a condition, a function or a value, true of what was seen?
-unsafe fn holds(condition: *mut PyObject, seen: &Object) -> Result<bool, Raised> {
+unsafe fn holds(condition: *mut PyObject, seen: &Held) -> Result<bool, Raised> {
     // SAFETY: the caller's objects are alive.
     unsafe {
         if ffi::PyCallable_Check(condition) == 0 {
             return are_equal(seen.as_ptr(), condition);
         }
-        let answer = Object::result(ffi::PyObject_CallOneArg(condition, seen.as_ptr()))?;
+        let answer = held(ffi::PyObject_CallOneArg(condition, seen.as_ptr()))?;
         match ffi::PyObject_IsTrue(answer.as_ptr()) {
             -1 => Err(Raised),
             holds => Ok(holds == 1),
@@ -385,13 +386,13 @@ fn drop_later<C: Value>(table: Map<C>) {
 ///
 /// # Safety
 /// The class is the type for `C`, or a class below it.
-pub unsafe fn make<C: Value>(class: *mut ffi::PyTypeObject, n_shards: usize) -> Result<Object, Raised> {
+pub unsafe fn make<C: Value>(class: *mut ffi::PyTypeObject, n_shards: usize) -> Result<Held, Raised> {
     // SAFETY: the type's allocator gives zeroed memory of its size, in which the table is made before anybody sees it.
     unsafe {
         let Some(allocate) = (*class).tp_alloc else { return Err(Raised) };
         // The table is made first: the collector may look at the object as soon as it is there.
         let table = Table::new(n_shards);
-        let object = Object::result(allocate(class, 0))?;
+        let object = held(allocate(class, 0))?;
         (&raw mut (*object.as_ptr().cast::<MapObject<C>>()).table).write(table);
         Ok(object)
     }
@@ -433,13 +434,10 @@ fn with_methods<C: Kind>(kind: NativeType) -> NativeType {
 
 fn build<'py, C: Kind>(module: &Bound<'py, PyModule>, kind: NativeType) -> PyResult<Bound<'py, PyType>> {
     let kind = kind
-        .flags(ffi::Py_TPFLAGS_BASETYPE | ffi::Py_TPFLAGS_HAVE_GC | methods::TPFLAGS_MAPPING)
-        .offset(c"__weaklistoffset__", offset_of!(MapObject<C>, weak_references))
-        .slot(ffi::Py_tp_new, new::<C> as *mut c_void)
+        .flags(ffi::Py_TPFLAGS_BASETYPE | methods::TPFLAGS_MAPPING)
+        .lifetime(new::<C>, deallocate::<C>, offset_of!(MapObject<C>, weak_references))
+        .collected(traverse::<C>, clear_slot::<C>)
         .slot(ffi::Py_tp_init, initialize::<C> as *mut c_void)
-        .slot(ffi::Py_tp_dealloc, deallocate::<C> as *mut c_void)
-        .slot(ffi::Py_tp_traverse, traverse::<C> as *mut c_void)
-        .slot(ffi::Py_tp_clear, clear_slot::<C> as *mut c_void)
         .slot(ffi::Py_mp_subscript, subscript::<C> as *mut c_void)
         .slot(ffi::Py_mp_ass_subscript, assign_subscript::<C> as *mut c_void)
         .slot(ffi::Py_mp_length, length::<C> as *mut c_void)

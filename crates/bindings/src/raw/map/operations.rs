@@ -9,8 +9,9 @@ use pyo3::ffi;
 use pyo3::ffi::PyObject;
 
 use super::epochs::{Attached, Window};
-use super::key::{self, Key, Object, Raised};
+use super::key::{self, Key, Raised, held};
 use super::value::{Seen, Value, count_overflow, number};
+use crate::raw::held::Held;
 
 /// The table of a map.
 pub type Map<C> = Table<Key, C, Attached>;
@@ -67,7 +68,7 @@ fn located<C>(search: Search<'_, Key, C>, raised: bool) -> Result<Located<'_, C>
 /// # Safety
 /// Here and below: the objects are alive, and the thread is attached.
 #[inline(always)]
-pub unsafe fn lookup<C: Value>(map: &Map<C>, key: *mut PyObject) -> Result<Option<Object>, Raised> {
+pub unsafe fn lookup<C: Value>(map: &Map<C>, key: *mut PyObject) -> Result<Option<Held>, Raised> {
     // SAFETY: the caller's promise.
     let hash = unsafe { key::hash(key) }?;
     loop {
@@ -127,7 +128,7 @@ pub unsafe fn store<C: Value>(map: &Map<C>, key: *mut PyObject, value: C::Value)
 }
 
 /// Adds a key, unless it is there: then its value is returned.
-pub unsafe fn add_key<C: Value>(map: &Map<C>, key: *mut PyObject, value: C::Value) -> Result<Option<Object>, Raised> {
+pub unsafe fn add_key<C: Value>(map: &Map<C>, key: *mut PyObject, value: C::Value) -> Result<Option<Held>, Raised> {
     // SAFETY: the caller's promise.
     let hash = unsafe { key::hash(key) }?;
     let (mut value, mut others) = (value, Others::default());
@@ -152,11 +153,7 @@ pub unsafe fn add_key<C: Value>(map: &Map<C>, key: *mut PyObject, value: C::Valu
 }
 
 /// Removes a key, if its value is the one that was seen, or whatever it is, and returns the value.
-pub unsafe fn remove<C: Value>(
-    map: &Map<C>,
-    key: *mut PyObject,
-    seen: Option<&Object>,
-) -> Result<Option<Object>, Raised> {
+pub unsafe fn remove<C: Value>(map: &Map<C>, key: *mut PyObject, seen: Option<&Held>) -> Result<Option<Held>, Raised> {
     // SAFETY: the caller's promise.
     let hash = unsafe { key::hash(key) }?;
     loop {
@@ -176,12 +173,7 @@ pub unsafe fn remove<C: Value>(
 }
 
 /// Replaces the value of a key if it is the one that was seen; says whether it was.
-pub unsafe fn exchange<C: Value>(
-    map: &Map<C>,
-    key: *mut PyObject,
-    seen: &Object,
-    new: C::Value,
-) -> Result<bool, Raised> {
+pub unsafe fn exchange<C: Value>(map: &Map<C>, key: *mut PyObject, seen: &Held, new: C::Value) -> Result<bool, Raised> {
     // SAFETY: the caller's promise.
     let hash = unsafe { key::hash(key) }?;
     loop {
@@ -201,8 +193,8 @@ pub unsafe fn exchange<C: Value>(
 pub unsafe fn update<C: Value>(
     map: &Map<C>,
     key: *mut PyObject,
-    mut next: impl FnMut(Option<&Object>) -> Result<Object, Raised>,
-) -> Result<Object, Raised> {
+    mut next: impl FnMut(Option<&Held>) -> Result<Held, Raised>,
+) -> Result<Held, Raised> {
     // SAFETY: the caller's promise.
     let hash = unsafe { key::hash(key) }?;
     loop {
@@ -241,7 +233,7 @@ pub unsafe fn update<C: Value>(
 
 /// The sum of two numbers.
 #[inline(always)]
-unsafe fn sum(value: *mut PyObject, n: *mut PyObject) -> Result<Object, Raised> {
+unsafe fn sum(value: *mut PyObject, n: *mut PyObject) -> Result<Held, Raised> {
     // SAFETY: the caller's objects are alive; exact integers are read without Python code.
     unsafe {
         let int = &raw mut ffi::PyLong_Type;
@@ -256,14 +248,14 @@ unsafe fn sum(value: *mut PyObject, n: *mut PyObject) -> Result<Object, Raised> 
                 return number(sum);
             }
         }
-        Object::result(ffi::PyNumber_Add(value, n))
+        held(ffi::PyNumber_Add(value, n))
     }
 }
 
 /// Adds an object to the value of a key, which begins with that object, and returns the sum.
-pub unsafe fn add<C: Value>(map: &Map<C>, key: *mut PyObject, n: *mut PyObject) -> Result<Object, Raised> {
+pub unsafe fn add<C: Value>(map: &Map<C>, key: *mut PyObject, n: *mut PyObject) -> Result<Held, Raised> {
     // SAFETY: the caller's promise.
-    unsafe { update(map, key, |seen| seen.map_or_else(|| Ok(Object::borrowed(n)), |seen| sum(seen.as_ptr(), n))) }
+    unsafe { update(map, key, |seen| seen.map_or_else(|| Ok(Held::new(n)), |seen| sum(seen.as_ptr(), n))) }
 }
 
 /// Adds to a count, which begins at 0, and returns the sum.
@@ -292,7 +284,7 @@ pub unsafe fn count(map: &Map<Tally>, key: *mut PyObject, n: i64) -> Result<i64,
 }
 
 /// The next key and value of a walk.
-pub unsafe fn next<C: Value>(map: &Map<C>, cursor: &mut Cursor) -> Result<Option<(Object, Object)>, Raised> {
+pub unsafe fn next<C: Value>(map: &Map<C>, cursor: &mut Cursor) -> Result<Option<(Held, Held)>, Raised> {
     loop {
         let window = Attached::open();
         let Some((key, cell)) = map.next(&window, cursor) else { return Ok(None) };
@@ -320,7 +312,7 @@ pub unsafe fn clear<C: Value>(map: &Map<C>) {
 
 /// Removes some key and returns it with its value. The walk goes on where the last one ended, so emptying a map key by
 /// key looks at each entry once.
-pub unsafe fn pop_any<C: Value>(map: &Map<C>, from: &AtomicU64) -> Result<Option<(Object, Object)>, Raised> {
+pub unsafe fn pop_any<C: Value>(map: &Map<C>, from: &AtomicU64) -> Result<Option<(Held, Held)>, Raised> {
     let mut cursor = Cursor::unpack(from.load(Relaxed));
     let mut is_second_round = false;
     loop {

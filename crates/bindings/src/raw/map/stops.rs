@@ -5,7 +5,8 @@
 //!
 //! CPython 3.13 and 3.14 do not bear it that a thread is about to stop the world when the process forks or ends: the
 //! lock that it holds is never released then, and the next collection waits for ever. So before a fork and at exit stops
-//! are switched off, and those that are under way are waited for.
+//! are switched off, and those that are under way are waited for. This is the interpreter's business, so the interpreter
+//! is asked to call: when `primitives::raw::fork` hears of a fork, the interpreter has begun it.
 
 use std::sync::atomic::AtomicU64;
 

@@ -9,13 +9,14 @@ use primitives::raw::tally::{Tally, is_count};
 use pyo3::ffi;
 use pyo3::ffi::PyObject;
 
-use super::key::{Object, Raised};
+use super::key::{Raised, held};
+use crate::raw::held::Held;
 use crate::raw::refcount::{self, Loaded};
 
 /// What a look at a cell shows.
 pub enum Seen {
     /// The value.
-    Value(Object),
+    Value(Held),
     /// The key has been removed.
     Dead,
     /// The value was changed at this moment, and Python code may have run: search again.
@@ -31,7 +32,7 @@ pub trait Value: Cell<Value: Send> + Sized + Send + Sync + 'static {
     /// The object is alive.
     unsafe fn accept(object: *mut PyObject) -> Result<Self::Value, Raised>;
     /// A value that was taken out, as an object.
-    fn object(value: Self::Value) -> Result<Object, Raised>;
+    fn object(value: Self::Value) -> Result<Held, Raised>;
     /// A reference to the value.
     fn see(&self) -> Result<Seen, Raised>;
     /// Replaces the value.
@@ -40,9 +41,9 @@ pub trait Value: Cell<Value: Send> + Sized + Send + Sync + 'static {
     /// Gives the new value back if the cell is dead.
     fn set(&self, new: Self::Value) -> Result<(), Self::Value>;
     /// Replaces the value if it is the one that was seen; says whether it was.
-    fn exchange(&self, seen: &Object, new: Self::Value) -> bool;
+    fn exchange(&self, seen: &Held, new: Self::Value) -> bool;
     /// Kills the cell and takes its value, if it is the one that was seen, or whatever it is. Under the lock.
-    fn take(&self, seen: Option<&Object>) -> Option<Self::Value>;
+    fn take(&self, seen: Option<&Held>) -> Option<Self::Value>;
     /// The object that the collector should know of; null if there is none. At a moment at which nobody changes it.
     fn peek(&self) -> *mut PyObject;
 }
@@ -52,14 +53,14 @@ pub struct Slot(AtomicPtr<PyObject>);
 
 // SAFETY: null is dead; the pointer is an atomic; dropping the cell gives the object back.
 unsafe impl Cell for Slot {
-    type Value = Object;
+    type Value = Held;
 
     #[inline(always)]
     fn is_dead(&self) -> bool {
         self.0.load(Acquire).is_null()
     }
 
-    fn revive(&self, value: Object) {
+    fn revive(&self, value: Held) {
         self.0.store(value.into_ptr(), Release);
     }
 
@@ -76,15 +77,15 @@ impl Drop for Slot {
 
 impl Value for Slot {
     #[inline(always)]
-    unsafe fn accept(object: *mut PyObject) -> Result<Object, Raised> {
+    unsafe fn accept(object: *mut PyObject) -> Result<Held, Raised> {
         // SAFETY: the caller's promise.
         unsafe {
             refcount::make_shareable(object);
-            Ok(Object::borrowed(object))
+            Ok(Held::new(object))
         }
     }
 
-    fn object(value: Object) -> Result<Object, Raised> {
+    fn object(value: Held) -> Result<Held, Raised> {
         Ok(value)
     }
 
@@ -93,21 +94,21 @@ impl Value for Slot {
         // SAFETY: what is stored went through `accept`.
         Ok(match unsafe { refcount::try_load(&self.0) } {
             // SAFETY: `try_load` took a reference.
-            Loaded::Object(object) => Seen::Value(unsafe { Object::owned(object) }),
+            Loaded::Object(object) => Seen::Value(unsafe { Held::owned(object) }),
             Loaded::Empty => Seen::Dead,
             Loaded::Changed => Seen::Changed,
         })
     }
 
     #[inline(always)]
-    fn set(&self, new: Object) -> Result<(), Object> {
+    fn set(&self, new: Held) -> Result<(), Held> {
         let mut old = self.0.load(Relaxed);
         while !old.is_null() {
             match self.0.compare_exchange_weak(old, new.as_ptr(), AcqRel, Relaxed) {
                 Ok(_) => {
                     new.into_ptr();
                     // SAFETY: the cell owned a reference to what was in it.
-                    drop(unsafe { Object::owned(old) });
+                    drop(unsafe { Held::owned(old) });
                     return Ok(());
                 }
                 Err(now) => old = now,
@@ -117,23 +118,23 @@ impl Value for Slot {
     }
 
     #[inline(always)]
-    fn exchange(&self, seen: &Object, new: Object) -> bool {
+    fn exchange(&self, seen: &Held, new: Held) -> bool {
         let exchanged = self.0.compare_exchange(seen.as_ptr(), new.as_ptr(), AcqRel, Relaxed);
         if let Ok(old) = exchanged {
             new.into_ptr();
             // SAFETY: the cell owned a reference to what was in it.
-            drop(unsafe { Object::owned(old) });
+            drop(unsafe { Held::owned(old) });
         }
         exchanged.is_ok()
     }
 
-    fn take(&self, seen: Option<&Object>) -> Option<Object> {
+    fn take(&self, seen: Option<&Held>) -> Option<Held> {
         let taken = match seen {
             None => self.0.swap(null_mut(), AcqRel),
             Some(seen) => self.0.compare_exchange(seen.as_ptr(), null_mut(), AcqRel, Relaxed).ok()?,
         };
         // SAFETY: the cell owned a reference to what was in it.
-        (!taken.is_null()).then(|| unsafe { Object::owned(taken) })
+        (!taken.is_null()).then(|| unsafe { Held::owned(taken) })
     }
 
     fn peek(&self) -> *mut PyObject {
@@ -142,9 +143,9 @@ impl Value for Slot {
 }
 
 /// A number as a Python object.
-pub fn number(n: i64) -> Result<Object, Raised> {
+pub fn number(n: i64) -> Result<Held, Raised> {
     // SAFETY: the thread is attached; the result is a reference of ours, or an exception.
-    unsafe { Object::result(ffi::PyLong_FromLongLong(n)) }
+    unsafe { held(ffi::PyLong_FromLongLong(n)) }
 }
 
 /// The exception for a count that would be too large.
@@ -163,7 +164,7 @@ pub fn count_overflow() -> Raised {
 pub unsafe fn count(object: *mut PyObject) -> Result<i64, Raised> {
     // SAFETY: the caller's promise.
     unsafe {
-        let index = Object::result(ffi::PyNumber_Index(object))?;
+        let index = held(ffi::PyNumber_Index(object))?;
         let mut overflow = 0;
         let count = ffi::PyLong_AsLongLongAndOverflow(index.as_ptr(), &mut overflow);
         if overflow == 0 && is_count(count) { Ok(count) } else { Err(count_overflow()) }
@@ -177,7 +178,7 @@ impl Value for Tally {
         unsafe { count(object) }
     }
 
-    fn object(value: i64) -> Result<Object, Raised> {
+    fn object(value: i64) -> Result<Held, Raised> {
         number(value)
     }
 
@@ -191,13 +192,13 @@ impl Value for Tally {
         Tally::set(self, new).map_err(|_| new)
     }
 
-    fn exchange(&self, seen: &Object, new: i64) -> bool {
+    fn exchange(&self, seen: &Held, new: i64) -> bool {
         // SAFETY: `see` made the object from a count.
         let expected = unsafe { ffi::PyLong_AsLongLong(seen.as_ptr()) };
         self.compare_and_set(expected, new) == Ok(true)
     }
 
-    fn take(&self, seen: Option<&Object>) -> Option<i64> {
+    fn take(&self, seen: Option<&Held>) -> Option<i64> {
         let Some(seen) = seen else { return Tally::take(self) };
         // SAFETY: `see` made the object from a count.
         let expected = unsafe { ffi::PyLong_AsLongLong(seen.as_ptr()) };

@@ -1,0 +1,200 @@
+//! Hands the baton on: announces what a thread is about to do, parks it while others go on, and lets it go on or unwinds
+//! it. Also the threads themselves, which are kept from run to run.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use explore::operation::{Effect, Operation, THREADS_MAX, ThreadId};
+use explore::trace::Label;
+use pyo3::create_exception;
+use pyo3::exceptions::{PyBaseException, PyRuntimeError};
+use pyo3::prelude::*;
+
+use super::session::{Job, SESSION, Turn};
+use crate::raw::baton::{self, Aside, DRIVER, NOBODY, Seat};
+
+create_exception!(
+    raceproof,
+    Unwind,
+    PyBaseException,
+    "Raised in a thread whose run is over; code under test should let it pass."
+);
+
+/// Adds `Unwind`, `worker`, `spawn` and `seat`.
+pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("Unwind", module.py().get_type::<Unwind>())?;
+    module.add_function(wrap_pyfunction!(worker, module)?)?;
+    module.add_function(wrap_pyfunction!(spawn, module)?)?;
+    module.add_function(wrap_pyfunction!(seat, module)?)?;
+    module.add_function(wrap_pyfunction!(aside, module)?)
+}
+
+/// Is this thread one of the run?
+pub fn is_controlled() -> bool {
+    (0..DRIVER).contains(&baton::me())
+}
+
+/// The number of the run, for locks that outlive runs.
+pub fn run() -> u64 {
+    RUN.load(Relaxed)
+}
+
+/// The next run begins.
+pub fn count_run() {
+    RUN.fetch_add(1, Relaxed);
+}
+
+/// How many steps have been announced, for whoever watches that threads come back.
+pub fn progress() -> u64 {
+    STEPS.load(Relaxed)
+}
+
+/// A step is announced.
+pub fn count_step() {
+    // Only the holder of the baton counts.
+    STEPS.store(STEPS.load(Relaxed) + 1, Relaxed);
+}
+
+/// Asks the run that is under way to end, or takes that back.
+pub fn ask_to_stop(is_asked: bool) {
+    IS_ASKED_TO_STOP.store(is_asked, Relaxed);
+}
+
+/// Has somebody asked the run to end?
+pub fn is_asked_to_stop() -> bool {
+    IS_ASKED_TO_STOP.load(Relaxed)
+}
+
+static STEPS: AtomicU64 = AtomicU64::new(0);
+static IS_ASKED_TO_STOP: AtomicBool = AtomicBool::new(false);
+static RUN: AtomicU64 = AtomicU64::new(0);
+
+/// What a thread is unwound with.
+pub fn unwind() -> PyErr {
+    Unwind::new_err("the run is over")
+}
+
+/// Announces an operation at the place where the thread stands and does not come back before it is granted.
+///
+/// # Errors
+/// [`Unwind`] if the run is over.
+pub fn step(operation: Operation) -> PyResult<Effect> {
+    let seat = baton::me();
+    let label = SESSION.with(|session| session.label_of(seat));
+    step_at(operation, label)
+}
+
+/// The same at a label.
+pub fn step_at(operation: Operation, label: Label) -> PyResult<Effect> {
+    let seat = baton::me();
+    match SESSION.with(|session| session.announce(seat, operation, label)) {
+        Turn::Mine => {}
+        Turn::Of(other) => baton::hand_over(other),
+        Turn::Over => return Err(unwind()),
+    }
+    SESSION.with(|session| if session.is_unwinding { Err(unwind()) } else { Ok(session.effect(seat)) })
+}
+
+/// Starts a thread under control that calls `callable()`: its number. By the driver it begins with the run.
+#[pyfunction]
+fn spawn(py: Python<'_>, callable: Py<PyAny>) -> PyResult<usize> {
+    let seat = baton::me();
+    if seat == NOBODY {
+        return Err(PyRuntimeError::new_err("no exploration is under way in this thread"));
+    }
+    let job = Job { callable, argument: None };
+    let child = SESSION.with(|session| {
+        if session.is_unwinding || session.n_threads() >= THREADS_MAX {
+            return Err(unwind());
+        }
+        Ok(session.add_thread(job))
+    })?;
+    keep_worker(py, child)?;
+    if seat != DRIVER {
+        let (parent, child) = (ThreadId(seat as u32), ThreadId(child as u32));
+        step(Operation::Spawn { child })?;
+        SESSION.with(|session| session.order().spawn(parent, child));
+    }
+    Ok(child)
+}
+
+/// Sees to it that there is a thread for this seat. Called by the holder of the baton.
+pub fn keep_worker(py: Python<'_>, seat: usize) -> PyResult<()> {
+    static N_WORKERS: AtomicUsize = AtomicUsize::new(0);
+    while N_WORKERS.load(Relaxed) <= seat {
+        let _aside = Aside::step();
+        let next = N_WORKERS.load(Relaxed);
+        let module = py.import("raceproof._native")?.getattr("control")?;
+        let start = py.import("raceproof.instrument._real")?.getattr("start_new_thread")?;
+        start.call1((module.getattr("worker")?, (next,)))?;
+        N_WORKERS.store(next + 1, Relaxed);
+    }
+    Ok(())
+}
+
+/// The life of a thread under control: waits for the baton, does its job, hands the baton on.
+#[pyfunction]
+fn worker(py: Python<'_>, number: usize) -> PyResult<()> {
+    let seat = number as Seat;
+    crate::raw::pin::to_one_cpu();
+    loop {
+        while baton::wait(seat, None) != baton::Wait::Here {}
+        baton::sit(seat);
+        let job = SESSION.with(|session| if session.is_unwinding { None } else { session.job(seat) });
+        let result = job.as_ref().map(|job| match &job.argument {
+            Some(argument) => job.callable.call1(py, (argument,)),
+            None => job.callable.call0(py),
+        });
+        let failure = {
+            let _aside = Aside::step();
+            let failure = result.and_then(Result::err).and_then(|error| described(py, &error));
+            drop(job);
+            failure
+        };
+        let next = SESSION.with(|session| {
+            if let (Some(what), false) = (failure, session.is_unwinding) {
+                session.failure.get_or_insert((ThreadId(seat as u32), what));
+            }
+            session.leave(seat)
+        });
+        baton::give_and_leave(next);
+    }
+}
+
+/// An exception in words: its type, a colon, and what it says. None for those that end a thread in order.
+pub fn described(py: Python<'_>, error: &PyErr) -> Option<String> {
+    let is_order = error.is_instance_of::<Unwind>(py) || error.is_instance_of::<pyo3::exceptions::PySystemExit>(py);
+    if is_order {
+        return None;
+    }
+    let kind = error.get_type(py).name().map_or_else(|_| "exception".to_owned(), |name| name.to_string());
+    let text = error.value(py).str().map_or_else(|_| String::new(), |text| text.to_string());
+    Some(if text.is_empty() { kind } else { format!("{kind}: {text}") })
+}
+
+/// Records the failure of a thread that the code under test started: a thread error that nobody sees.
+pub fn fail(py: Python<'_>, error: &PyErr) {
+    let what = {
+        let _aside = Aside::step();
+        described(py, error)
+    };
+    let seat = baton::me();
+    if let Some(what) = what {
+        SESSION.with(|session| {
+            session.failure.get_or_insert((ThreadId(seat as u32), what));
+        });
+    }
+}
+
+/// The number of the thread in its run; 64 for whoever asked for the exploration, -1 outside of one.
+#[pyfunction]
+fn seat() -> Seat {
+    baton::me()
+}
+
+/// Calls `callable(*args)` as one from outside: what it does is neither observed nor scheduled.
+#[pyfunction]
+#[pyo3(signature = (callable, *args))]
+fn aside<'py>(callable: &Bound<'py, PyAny>, args: &Bound<'py, pyo3::types::PyTuple>) -> PyResult<Bound<'py, PyAny>> {
+    let _aside = Aside::step();
+    callable.call1(args)
+}

@@ -1,0 +1,193 @@
+//! What is known of the program: the code that is seen, the built-ins, and what stands in for what.
+//!
+//! Python code describes code objects (`raceproof.instrument`); this keeps what it says.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::PyString;
+
+use super::session::{Code, Origin, SESSION};
+use crate::raw::baton::Aside;
+use crate::raw::observe::callback;
+use crate::raw::observe::operands::{Builtins, Call, Instruction, Kind, key_of_name};
+
+/// The functions of `raceproof.instrument` that are called from here.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Describers {
+    /// `(code)`: a [`Description`], or None for code that is not seen.
+    describe: Py<PyAny>,
+    /// `(code)`: is it seen?
+    is_seen: Py<PyAny>,
+    /// `(object)`: what stands in for it, or None.
+    stand_in: Py<PyAny>,
+    /// `(value)`: in words.
+    shown: Py<PyAny>,
+    /// `(object, key)`: what is read there, in words, or None.
+    loaded: Py<PyAny>,
+}
+
+static DESCRIBERS: PyOnceLock<Describers> = PyOnceLock::new();
+static IS_ITERATION_ATOMIC: AtomicBool = AtomicBool::new(false);
+
+/// Adds the functions.
+pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    let [on_instruction, on_start, on_probe] = callback::functions(module.py())?;
+    module.add("on_instruction", on_instruction)?;
+    module.add("on_start", on_start)?;
+    module.add("on_probe", on_probe)?;
+    module.add_function(wrap_pyfunction!(install, module)?)?;
+    module.add_function(wrap_pyfunction!(expect, module)?)?;
+    module.add_function(wrap_pyfunction!(can_observe, module)?)
+}
+
+/// Is C code that reads item by item one step in the exploration under way?
+pub fn is_iteration_atomic() -> bool {
+    IS_ITERATION_ATOMIC.load(Relaxed)
+}
+
+/// Says whether it is.
+pub fn set_iteration_atomic(is_atomic: bool) {
+    IS_ITERATION_ATOMIC.store(is_atomic, Relaxed);
+}
+
+/// What is known of built-ins.
+#[derive(FromPyObject)]
+#[pyo3(from_item_all)]
+struct Known {
+    /// Functions and methods in C, and what they do.
+    calls: Vec<(Py<PyAny>, String)>,
+    stand_ins: Vec<Py<PyAny>>,
+    stand_in_types: Vec<Py<PyAny>>,
+    immutable: Vec<Py<PyAny>>,
+    locals: Vec<Py<PyAny>>,
+    containers: Vec<Py<PyAny>>,
+    /// An iterator or view, where it keeps what it goes over, and what that is.
+    over: Vec<(Py<PyAny>, usize, Py<PyAny>)>,
+}
+
+/// Takes what `raceproof.instrument` knows; once.
+#[pyfunction]
+fn install(py: Python<'_>, known: Known, disable: &Bound<'_, PyAny>, describers: Describers) -> PyResult<()> {
+    let mut builtins = Builtins::default();
+    for (callable, word) in &known.calls {
+        let call = Call::parse(word).ok_or_else(|| PyValueError::new_err(format!("no kind of call `{word}`")))?;
+        builtins.add_call(callable.bind(py), call);
+    }
+    known.stand_ins.iter().for_each(|object| builtins.add_stand_in(object.as_ptr()));
+    known.stand_in_types.iter().for_each(|kind| builtins.add_stand_in_type(kind.as_ptr()));
+    known.immutable.iter().for_each(|kind| builtins.add_immutable(kind.as_ptr()));
+    known.locals.iter().for_each(|kind| builtins.add_local(kind.as_ptr()));
+    known.containers.iter().for_each(|kind| builtins.add_container(kind.as_ptr()));
+    for (sample, behind_header, target) in &known.over {
+        if !builtins.add_over(sample.bind(py), *behind_header, target.bind(py)) {
+            let kind = sample.bind(py).get_type();
+            return Err(PyRuntimeError::new_err(format!("{kind} does not look as in CPython 3.13")));
+        }
+    }
+    // All of these are addresses of objects that must not go away.
+    std::mem::forget(known);
+    callback::install(builtins, disable);
+    let _ = DESCRIBERS.set(py, describers);
+    Ok(())
+}
+
+/// What Python says of a code object.
+#[derive(FromPyObject)]
+struct Description(usize, String, bool, Vec<Described>);
+
+/// An instruction: offset, kind, depth, operand, attribute, name in a schedule, line, text.
+#[derive(FromPyObject)]
+struct Described(usize, String, u16, u32, String, String, u32, String);
+
+/// A function starts whose code is not known.
+pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
+    let Some(describers) = DESCRIBERS.get(code.py()) else { return Ok(()) };
+    let description: Option<Description> = {
+        let _aside = Aside::step();
+        describers.describe.bind(code.py()).call1((code,))?.extract()?
+    };
+    let Some(Description(n_locals, file, is_own, instructions)) = description else { return Ok(()) };
+    let keys: Vec<u32> = instructions.iter().map(|it| key_of_name(&PyString::new(code.py(), &it.4))).collect();
+    SESSION.with(|session| {
+        let mut sites = Vec::new();
+        for (Described(offset, kind, depth, arg, attribute, name, line, text), key) in
+            instructions.into_iter().zip(keys)
+        {
+            let Some(kind) = Kind::parse(&kind) else { continue };
+            let instruction = Instruction { kind, depth, arg, name: session.name(&attribute, key) };
+            let site = session.add_site(instruction, Origin { name, file: file.clone(), line, text, is_own });
+            if sites.len() <= offset / 2 {
+                sites.resize(offset / 2 + 1, 0);
+            }
+            sites[offset / 2] = site + 1;
+        }
+        session.add_code(code.as_ptr() as usize, Code { n_locals, sites });
+    });
+    Ok(())
+}
+
+/// Is what this code touches seen? Asked outside of runs.
+pub fn is_seen(code: &Bound<'_, PyAny>) -> bool {
+    let Some(describers) = DESCRIBERS.get(code.py()) else { return true };
+    let answer = describers.is_seen.bind(code.py()).call1((code,));
+    answer.and_then(|answer| answer.is_truthy()).unwrap_or(true)
+}
+
+/// What stands in for an object.
+pub fn stand_in<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let Some(describers) = DESCRIBERS.get(object.py()) else { return Ok(None) };
+    let found = describers.stand_in.bind(object.py()).call1((object,))?;
+    Ok((!found.is_none()).then_some(found))
+}
+
+/// A value in words.
+pub fn shown(value: &Bound<'_, PyAny>) -> Option<String> {
+    let describers = DESCRIBERS.get(value.py())?;
+    describers.shown.bind(value.py()).call1((value,)).ok()?.extract().ok()
+}
+
+/// What is read from an object under a key, or under the name with this number, in words.
+pub fn loaded(object: &Bound<'_, PyAny>, key: Option<&Bound<'_, PyAny>>, name: &str) -> Option<String> {
+    let py = object.py();
+    let describers = DESCRIBERS.get(py)?;
+    let name = PyString::new(py, name).into_any();
+    describers.loaded.bind(py).call1((object, key.unwrap_or(&name), key.is_some())).ok()?.extract().ok()
+}
+
+/// What the self-test expects to find.
+struct Expected {
+    code: Py<PyAny>,
+    offset: usize,
+    n_locals: usize,
+    depth: usize,
+    /// The two operands, the first local, the globals.
+    values: [Py<PyAny>; 4],
+}
+
+static EXPECTED: Mutex<Option<Expected>> = Mutex::new(None);
+
+/// Says what the self-test is to find before an instruction of a code object.
+#[pyfunction]
+fn expect(code: Py<PyAny>, offset: usize, n_locals: usize, depth: usize, values: [Py<PyAny>; 4]) {
+    let expected = Expected { code, offset, n_locals, depth, values };
+    *EXPECTED.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(expected);
+}
+
+/// Looks at a frame if it is the one of the self-test.
+pub fn probe(code: &Bound<'_, PyAny>, offset: usize, is_right: impl FnOnce(usize, usize, &[Py<PyAny>; 4]) -> bool) {
+    let expected = EXPECTED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(expected) = expected.as_ref().filter(|it| it.code.is(code) && it.offset == offset) {
+        is_right(expected.n_locals, expected.depth, &expected.values);
+    }
+}
+
+/// Has the self-test of the interpreter's layout passed?
+#[pyfunction]
+fn can_observe() -> bool {
+    callback::has_passed()
+}

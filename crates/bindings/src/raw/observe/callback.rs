@@ -1,0 +1,260 @@
+//! The callbacks of `sys.monitoring`: called before each instruction of code that is seen, and at the start of each
+//! function that is not known yet.
+
+use std::ptr::null_mut;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use explore::operation::Operation;
+use facts::Action;
+use pyo3::ffi::{self, Py_ssize_t, PyObject};
+use pyo3::prelude::*;
+
+use super::frame::{Frame, IS_KNOWN};
+use super::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, key_of_name};
+use crate::exploration::gate;
+use crate::exploration::program;
+use crate::exploration::session::{SESSION, Visit};
+use crate::exploration::stepwise::Stepwise;
+use crate::raw::baton::{self, Aside, DRIVER, NOBODY};
+use crate::raw::held::Held;
+use crate::raw::native_type::slot;
+use crate::raw::slots::raise;
+
+static BUILTINS: OnceLock<Builtins> = OnceLock::new();
+static DISABLE: OnceLock<Held> = OnceLock::new();
+static HAS_PASSED: AtomicBool = AtomicBool::new(false);
+
+/// Takes what is known of built-ins; once.
+pub fn install(builtins: Builtins, disable: &Bound<'_, PyAny>) {
+    let _ = BUILTINS.set(builtins);
+    let _ = DISABLE.set(Held::of(disable));
+}
+
+/// The callback for an instruction, the one for the start of a function, and the one of the self-test.
+pub fn functions(py: Python<'_>) -> PyResult<[Bound<'_, PyAny>; 3]> {
+    static mut DEFINITIONS: [ffi::PyMethodDef; 3] = [ffi::PyMethodDef::zeroed(); 3];
+    let functions: [(&'static std::ffi::CStr, ffi::PyCFunctionFast); 3] =
+        [(c"on_instruction", on_instruction), (c"on_start", on_start), (c"on_probe", on_probe)];
+    let mut made = Vec::new();
+    for (idx, (name, function)) in functions.into_iter().enumerate() {
+        // SAFETY: the module is made once, so nobody else writes the definition, which lives for ever.
+        let object = unsafe {
+            let definition = (&raw mut DEFINITIONS).cast::<ffi::PyMethodDef>().add(idx);
+            *definition = ffi::PyMethodDef {
+                ml_name: name.as_ptr(),
+                ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: function },
+                ml_flags: ffi::METH_FASTCALL,
+                ml_doc: std::ptr::null(),
+            };
+            Bound::from_owned_ptr_or_err(py, ffi::PyCMethod_New(definition, null_mut(), null_mut(), null_mut()))?
+        };
+        made.push(object);
+    }
+    Ok(made.try_into().expect("three functions"))
+}
+
+fn keep() -> *mut PyObject {
+    // SAFETY: attached; a new reference to None.
+    unsafe { ffi::Py_NewRef(ffi::Py_None()) }
+}
+
+fn disable() -> *mut PyObject {
+    DISABLE.get().map_or_else(keep, |disable| {
+        // SAFETY: attached; the object is held for ever.
+        unsafe { ffi::Py_NewRef(disable.0) }
+    })
+}
+
+slot! {
+    /// `(code, offset)`: before an instruction.
+    fn on_instruction(_this: *mut PyObject, args: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
+        let seat = baton::me();
+        if seat == NOBODY || n != 2 || !HAS_PASSED.load(Relaxed) {
+            return keep();
+        }
+        let code = *args;
+        let offset = ffi::PyLong_AsSsize_t(*args.add(1)) as usize;
+        let (site, instruction, n_locals) = match SESSION.with(|session| session.visit(seat, code as usize, offset)) {
+            Visit::Never => return disable(),
+            Visit::Unwind => return raise(gate::unwind()),
+            Visit::Yield => return gate::step(Operation::Yield).map_or_else(raise, |_| keep()),
+            Visit::Look(site, instruction, n_locals) => (site, instruction, n_locals),
+        };
+        let (Some(frame), Some(builtins)) =
+            (Frame::current(code, n_locals, instruction.depth as usize), BUILTINS.get())
+        else {
+            return keep();
+        };
+        let is_iteration_atomic = program::is_iteration_atomic();
+        let look = Look { frame, builtins, is_iteration_atomic };
+        let sight = {
+            let _aside = Aside::step();
+            look.at(&instruction)
+        };
+        if let Sight::Nothing = sight {
+            return keep();
+        }
+        act(Python::assume_attached(), seat, site, &instruction, &look, sight).map_or_else(raise, |()| keep())
+    } else null_mut()
+
+    /// `(code, offset)`: at the start of a function.
+    fn on_start(_this: *mut PyObject, args: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
+        if n != 2 {
+            return keep();
+        }
+        let code = *args;
+        let py = Python::assume_attached();
+        if baton::me() == NOBODY {
+            // It may be called under control later, if it is seen at all.
+            let is_seen = program::is_seen(&Bound::from_borrowed_ptr(py, code));
+            return if is_seen { keep() } else { disable() };
+        }
+        if SESSION.with(|session| session.knows(code as usize)) {
+            return disable();
+        }
+        let code = Bound::from_borrowed_ptr(py, code);
+        program::meet(&code).map_or_else(raise, |()| disable())
+    } else null_mut()
+
+    /// `(code, offset)`: in the self-test.
+    fn on_probe(_this: *mut PyObject, args: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
+        if n != 2 {
+            return keep();
+        }
+        let py = Python::assume_attached();
+        let code = Bound::from_borrowed_ptr(py, *args);
+        let offset = ffi::PyLong_AsSsize_t(*args.add(1)) as usize;
+        program::probe(&code, offset, |n_locals, depth, expected| {
+            let Some(frame) = IS_KNOWN.then(|| Frame::current(code.as_ptr(), n_locals, depth)).flatten() else { return false };
+            let has_passed = frame.operand(0) == expected[0].as_ptr()
+                && frame.operand(1) == expected[1].as_ptr()
+                && frame.local(0) == expected[2].as_ptr()
+                && frame.globals() == expected[3].as_ptr();
+            HAS_PASSED.store(has_passed, Relaxed);
+            has_passed
+        });
+        keep()
+    } else null_mut()
+}
+
+/// Has the self-test passed?
+pub fn has_passed() -> bool {
+    HAS_PASSED.load(Relaxed)
+}
+
+fn act(
+    py: Python<'_>,
+    seat: baton::Seat,
+    site: u32,
+    instruction: &Instruction,
+    look: &Look<'_>,
+    sight: Sight,
+) -> PyResult<()> {
+    let touches = match sight {
+        Sight::Nothing => return Ok(()),
+        Sight::StandIn(place) => {
+            let _aside = Aside::step();
+            // SAFETY: the operand is alive.
+            let object = unsafe { Bound::from_borrowed_ptr(py, look.frame.operand(place)) };
+            if let Some(stand_in) = program::stand_in(&object)? {
+                look.frame.replace(place, Held::of(&stand_in));
+            }
+            return Ok(());
+        }
+        Sight::Stepwise(place, container) => {
+            if seat != DRIVER {
+                let _aside = Aside::step();
+                // SAFETY: both are alive: the operand holds the container.
+                let (object, container) = unsafe {
+                    let object = Bound::from_borrowed_ptr(py, look.frame.operand(place));
+                    (object, Bound::from_borrowed_ptr(py, container))
+                };
+                let stepwise = Bound::new(py, Stepwise::new(&object, &container)?)?;
+                look.frame.replace(place, Held::of(stepwise.as_any()));
+            }
+            return Ok(());
+        }
+        Sight::Dict(object) => {
+            if seat != DRIVER {
+                let aside = Aside::step();
+                // SAFETY: the object is alive; this is what the instruction does.
+                let dict = unsafe { Held(ffi::PyObject_GenericGetDict(object, null_mut())) };
+                if dict.is_none() {
+                    // SAFETY: attached. It has none, which the instruction will say.
+                    unsafe { ffi::PyErr_Clear() };
+                    return Ok(());
+                }
+                drop(aside);
+                SESSION.with(|session| session.meet_dict(seat, object, dict.0));
+            }
+            return Ok(());
+        }
+        Sight::Touches(one, two) => [Some(one), two],
+        Sight::Dynamic(object, name, action) => [dynamic(py, seat, object, name, action), None],
+    };
+    if seat == DRIVER {
+        return Ok(());
+    }
+    let mut places = [None, None];
+    let operation = SESSION.with(|session| session.touch(seat, site, touches, &mut places));
+    if let Some(operation) = operation {
+        let label = SESSION.with(|session| session.label(site));
+        gate::step_at(operation, label)?;
+        SESSION.with(|session| session.watch(seat, site, &places));
+        if SESSION.with(|session| session.tells_all) {
+            let value = value(py, instruction, look);
+            SESSION.with(|session| session.tell(value, None));
+        }
+    }
+    Ok(())
+}
+
+fn dynamic(
+    py: Python<'_>,
+    seat: baton::Seat,
+    object: *mut PyObject,
+    name: *mut PyObject,
+    action: Action,
+) -> Option<Touch> {
+    if object.is_null() || name.is_null() || seat == DRIVER {
+        return None;
+    }
+    // SAFETY: the operand is alive.
+    let name = unsafe { Bound::from_borrowed_ptr(py, name) };
+    let name = name.cast::<pyo3::types::PyString>().ok()?;
+    let (text, key) = (name.to_str().ok()?, key_of_name(name));
+    let number = SESSION.with(|session| session.name(text, key));
+    Some(Touch { action, object, part: Part::Name(number) })
+}
+
+/// What is read or written, in words.
+fn value(py: Python<'_>, instruction: &Instruction, look: &Look<'_>) -> Option<String> {
+    let name = SESSION.with(|session| session.name_of(instruction.name));
+    let _aside = Aside::step();
+    let frame = look.frame;
+    let operand = |k: usize| {
+        let object = frame.operand(k);
+        // SAFETY: operands are alive.
+        (!object.is_null()).then(|| unsafe { Bound::from_borrowed_ptr(py, object) })
+    };
+    match instruction.kind {
+        Kind::StoreAttribute => program::shown(&operand(1)?),
+        Kind::StoreItem => program::shown(&operand(2)?),
+        Kind::StoreGlobal | Kind::StoreCell => program::shown(&operand(0)?),
+        Kind::LoadAttribute => program::loaded(&operand(0)?, None, &name),
+        Kind::LoadItem => program::loaded(&operand(1)?, Some(&operand(0)?), &name),
+        Kind::LoadGlobal => {
+            // SAFETY: the globals of a running function are alive.
+            let globals = unsafe { Bound::from_borrowed_ptr(py, frame.globals()) };
+            program::loaded(&globals, None, &name)
+        }
+        Kind::LoadCell => {
+            let cell = frame.local(instruction.arg as usize);
+            // SAFETY: the cell belongs to the frame.
+            let cell = (!cell.is_null()).then(|| unsafe { Bound::from_borrowed_ptr(py, cell) })?;
+            program::loaded(&cell, None, &name)
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,105 @@
+//! The frame that runs: locals, and the operands of the instruction that comes next.
+//!
+//! The layout is that of CPython 3.13, the same with and without the GIL. Between two instructions the depth of the
+//! value stack is known from the code alone, so that whoever asks says it.
+
+use std::mem::size_of;
+use std::ptr::null_mut;
+
+use pyo3::ffi::{self, PyObject};
+
+use crate::raw::held::Held;
+use crate::raw::refcount;
+
+/// Where `PyThreadState` keeps its frame.
+const CURRENT_FRAME: usize = 72;
+/// Where `_PyInterpreterFrame` keeps its code, its globals and the first of its locals.
+const CODE: usize = 0;
+const GLOBALS: usize = 24;
+const LOCALS: usize = 72;
+
+/// Is the layout the one that is written here?
+pub const IS_KNOWN: bool = cfg!(all(Py_3_13, not(Py_3_14)));
+
+/// A frame that stands before an instruction. Only good while the callback runs that asked for it.
+#[derive(Clone, Copy)]
+pub struct Frame {
+    base: *mut u8,
+    /// How many locals, cells and free variables lie below the value stack.
+    n_locals: usize,
+    /// How many values lie on the stack.
+    depth: usize,
+}
+
+impl Frame {
+    /// The frame that runs, if it runs `code`.
+    ///
+    /// # Safety
+    /// The thread is attached and in a callback of `sys.monitoring`, `IS_KNOWN` holds and the self-test has passed (or is
+    /// under way); `n_locals` and `depth` are those of the code at the instruction.
+    #[inline(always)]
+    pub unsafe fn current(code: *mut PyObject, n_locals: usize, depth: usize) -> Option<Frame> {
+        // SAFETY: the caller's promise: the state and its frame have this layout.
+        unsafe {
+            let state = ffi::PyThreadState_Get().cast::<u8>();
+            let base = *state.add(CURRENT_FRAME).cast::<*mut u8>();
+            if base.is_null() || *base.add(CODE).cast::<*mut PyObject>() != code {
+                return None;
+            }
+            Some(Frame { base, n_locals, depth })
+        }
+    }
+
+    fn local_slot(self, idx: usize) -> *mut *mut PyObject {
+        self.base.wrapping_add(LOCALS).cast::<*mut PyObject>().wrapping_add(idx)
+    }
+
+    fn slot(self, from_top: usize) -> Option<*mut *mut PyObject> {
+        let at = self.depth.checked_sub(from_top + 1)?;
+        Some(self.local_slot(self.n_locals + at))
+    }
+
+    /// The value so far below the top of the stack, borrowed; null if there is none.
+    #[inline(always)]
+    pub fn operand(self, from_top: usize) -> *mut PyObject {
+        // SAFETY: whoever made the frame promised that so many values lie there.
+        self.slot(from_top).map_or(null_mut(), |slot| unsafe { *slot })
+    }
+
+    /// A local, cell or free variable, borrowed; null if it is not bound.
+    pub fn local(self, idx: usize) -> *mut PyObject {
+        if idx >= self.n_locals {
+            return null_mut();
+        }
+        // SAFETY: the frame has so many locals.
+        unsafe { *self.local_slot(idx) }
+    }
+
+    /// The globals of the function, borrowed.
+    pub fn globals(self) -> *mut PyObject {
+        // SAFETY: whoever made the frame promised this layout.
+        unsafe { *self.base.add(GLOBALS).cast::<*mut PyObject>() }
+    }
+
+    /// Puts another value in the place of an operand: the instruction that comes next uses that one.
+    pub fn replace(self, from_top: usize, value: Held) {
+        if let Some(slot) = self.slot(from_top) {
+            // SAFETY: the stack owns the reference that lies there; the new one takes its place.
+            unsafe {
+                let old = std::mem::replace(&mut *slot, value.into_ptr());
+                if !old.is_null() {
+                    refcount::decref(old);
+                }
+            }
+        }
+    }
+}
+
+/// Reads a pointer that lies in an object, behind its header and so many bytes.
+///
+/// # Safety
+/// `object` is alive and of a type that keeps a pointer there.
+pub unsafe fn member(object: *mut PyObject, behind_header: usize) -> *mut PyObject {
+    // SAFETY: the caller's promise.
+    unsafe { *object.cast::<u8>().add(size_of::<PyObject>() + behind_header).cast::<*mut PyObject>() }
+}

@@ -1,0 +1,11 @@
+//! Seeing what Python code is about to touch: the callback of `sys.monitoring`, and the operands of the instruction in
+//! the frame that runs. Reads and never changes objects; a wrong layout is found by a self-test before anything is read
+//! for a user.
+//!
+//! Described in the documentation of `sys.monitoring` (PEP 669) and `Include/internal/pycore_frame.h` of CPython 3.13.
+
+pub mod callback;
+pub mod frame;
+pub mod naming;
+pub mod operands;
+pub mod preempt;

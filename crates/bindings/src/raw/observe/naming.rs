@@ -1,0 +1,143 @@
+//! Numbers for objects that are the same in every run: by how they are reached from the state that was set up, or by
+//! which thread met them as the how-manieth new one. Addresses never leave this file.
+
+use std::collections::HashMap;
+use std::ffi::{c_int, c_void};
+
+use pyo3::ffi::{self, PyObject};
+use pyo3::prelude::*;
+use rustc_hash::FxBuildHasher;
+
+use crate::raw::held::Held;
+
+/// More objects are not numbered in one run.
+const OBJECTS_MAX: usize = 200_000;
+/// The numbers below are those of the state; each thread has as many of its own above.
+const STATE_MAX: u32 = 1 << 24;
+const OF_THREAD: u32 = 1 << 18;
+
+/// The numbers of one run. Every object that has one is kept alive until the next run, so that no address is used twice.
+#[derive(Default)]
+pub struct Naming {
+    numbers: HashMap<usize, u32, FxBuildHasher>,
+    kept: Vec<Held>,
+    of_threads: Vec<u32>,
+    is_full: bool,
+}
+
+impl Naming {
+    /// Lets go of all objects.
+    pub fn clear(&mut self) -> Vec<Held> {
+        self.numbers.clear();
+        self.of_threads.clear();
+        self.is_full = false;
+        std::mem::take(&mut self.kept)
+    }
+
+    /// Were there too many objects?
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    fn keep(&mut self, object: *mut PyObject, number: u32) -> bool {
+        if self.kept.len() >= OBJECTS_MAX {
+            self.is_full = true;
+            return false;
+        }
+        self.numbers.insert(object as usize, number);
+        // SAFETY: whoever gave us the object holds it, and the thread is attached.
+        self.kept.push(unsafe { Held::new(object) });
+        true
+    }
+
+    /// Numbers all that can be reached from `roots`, in the order in which it is reached.
+    pub fn walk(&mut self, roots: &[Bound<'_, PyAny>]) {
+        let mut reached: Vec<*mut PyObject> = Vec::new();
+        for root in roots {
+            // SAFETY: the caller holds the roots, and what they refer to is held by them: nothing else runs.
+            unsafe { descend(root.as_ptr(), &mut reached) };
+        }
+        let mut at = 0;
+        while at < reached.len() {
+            let object = reached[at];
+            at += 1;
+            let number = self.kept.len() as u32;
+            if self.numbers.contains_key(&(object as usize)) || number >= STATE_MAX {
+                continue;
+            }
+            if !self.keep(object, number) {
+                return;
+            }
+            // SAFETY: as above.
+            unsafe { descend_into(object, &mut reached) };
+        }
+    }
+
+    /// Gives a dict the number of the object whose attributes it holds.
+    pub fn alias(&mut self, dict: *mut PyObject, object: *mut PyObject, thread: usize) {
+        let number = self.number(object, thread);
+        self.keep(dict, number);
+    }
+
+    /// Is it a class?
+    pub fn is_type(object: *mut PyObject) -> bool {
+        // SAFETY: objects that are touched are alive.
+        unsafe { ffi::PyType_Check(object) != 0 }
+    }
+
+    /// The number of an object that `thread` touches; a new one if it has none.
+    pub fn number(&mut self, object: *mut PyObject, thread: usize) -> u32 {
+        // SAFETY: the object is alive. The attributes of a module are the globals of its functions.
+        let object = unsafe { if ffi::PyModule_Check(object) != 0 { ffi::PyModule_GetDict(object) } else { object } };
+        if let Some(number) = self.numbers.get(&(object as usize)) {
+            return *number;
+        }
+        if self.of_threads.len() <= thread {
+            self.of_threads.resize(thread + 1, 0);
+        }
+        let own = &mut self.of_threads[thread];
+        *own = (*own + 1).min(OF_THREAD - 1);
+        let number = STATE_MAX + thread as u32 * OF_THREAD + *own;
+        self.keep(object, number);
+        number
+    }
+}
+
+/// Adds what is worth a number: what the collector tracks, but neither code nor types nor modules, which are known by
+/// their names.
+unsafe fn descend(object: *mut PyObject, reached: &mut Vec<*mut PyObject>) {
+    // SAFETY: the object is alive.
+    unsafe {
+        let kind = ffi::Py_TYPE(object);
+        let is_known_by_name = ffi::PyType_Check(object) != 0 || ffi::PyModule_Check(object) != 0;
+        if ffi::PyType_IS_GC(kind) != 0 && !is_known_by_name {
+            reached.push(object);
+        }
+    }
+}
+
+unsafe fn descend_into(object: *mut PyObject, reached: &mut Vec<*mut PyObject>) {
+    extern "C" fn visit(object: *mut PyObject, list: *mut c_void) -> c_int {
+        // SAFETY: `list` is what was handed to the traversal below.
+        unsafe {
+            if !object.is_null() {
+                descend(object, &mut *list.cast::<Vec<*mut PyObject>>());
+            }
+        }
+        0
+    }
+    // SAFETY: the object is alive; a traversal reads it and runs no Python code.
+    unsafe {
+        let list: *mut c_void = std::ptr::from_mut(reached).cast();
+        if ffi::PyFunction_Check(object) != 0 {
+            // Not its globals: they lead to everything.
+            for part in [ffi::PyFunction_GetClosure(object), ffi::PyFunction_GetDefaults(object)] {
+                visit(part, list);
+            }
+            return;
+        }
+        if let Some(traverse) = (*ffi::Py_TYPE(object)).tp_traverse {
+            traverse(object, visit, list);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What is said between `raceproof prove` and its child, and to tools: JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// The number of the report's form.
+const SCHEMA: u32 = 1;
+
+/// A function of a file, named absolutely.
+#[derive(Clone, Debug, Serialize)]
+pub struct Function {
+    /// The path.
+    pub file: String,
+    /// The qualified name.
+    pub function: String,
+}
+
+/// Lines of a file, named absolutely.
+#[derive(Clone, Debug, Serialize)]
+pub struct Lines {
+    /// The path.
+    pub file: String,
+    /// The first line.
+    pub first: u32,
+    /// The last line.
+    pub last: u32,
+}
+
+/// One of those that run at once.
+#[derive(Clone, Debug, Serialize)]
+pub struct Side {
+    /// From the access outwards.
+    pub functions: Vec<Function>,
+    /// Where it has to arrive, at one of these.
+    pub lines: Vec<Lines>,
+    /// Is it a task of an event loop?
+    pub is_task: bool,
+}
+
+/// What a child is asked.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Question {
+    /// Those that run at once.
+    pub sides: Vec<Side>,
+    /// The state, as it is spelled; may be empty.
+    pub place: String,
+    /// Where it is spelled so.
+    pub place_file: String,
+    /// `serial`, `whole` or `end`.
+    pub expects: String,
+    /// The most runs of an exploration.
+    pub max_runs: u64,
+    /// Seconds.
+    pub time_limit: u64,
+    /// Megabytes.
+    pub memory_limit: u64,
+    /// Texts that take the place of files.
+    pub overlay: BTreeMap<String, String>,
+    /// The scenario, where it is known from an earlier answer.
+    pub case: Option<Value>,
+    /// The folder for which a test is to be written; empty if none is.
+    pub folder: String,
+    /// What the test says of itself.
+    pub title: String,
+    /// The identity of the finding.
+    pub fingerprint: String,
+}
+
+impl Question {
+    /// As it is sent.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and lists always have a JSON.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// What a child answers.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
+pub struct Answer {
+    /// `failed`, `proved`, `nothing_found` or `gave_up`.
+    pub verdict: String,
+    /// What failed, or why nothing can be said.
+    pub reason: Option<String>,
+    /// Does it fail for another reason than the finding?
+    pub is_elsewhere: bool,
+    /// Scenarios that were explored.
+    pub scenarios: u64,
+    /// Runs of all of them.
+    pub runs: u64,
+    /// What else has to be known, such as what was stubbed.
+    pub notes: Vec<String>,
+    /// The scenario in words.
+    pub words: Option<String>,
+    /// The scenario, to be asked for again.
+    pub case: Option<Value>,
+    /// The kind of the failure.
+    pub kind: Option<String>,
+    /// How the threads got into each other's way.
+    pub pattern: Option<String>,
+    /// The shortest schedule that fails.
+    pub schedule: Option<String>,
+    /// The run that fails, a column per thread.
+    pub explanation: Option<String>,
+    /// The same, step by step.
+    pub steps: Option<Value>,
+    /// How far the verdict reaches.
+    pub certificate: Option<Value>,
+    /// The text of the test; not part of reports.
+    #[serde(skip_serializing)]
+    pub test: Option<String>,
+}
+
+impl Answer {
+    /// There is no answer, for this reason.
+    #[must_use]
+    pub fn gave_up(reason: impl Into<String>) -> Self {
+        Self { verdict: "gave_up".to_owned(), reason: Some(reason.into()), ..Self::default() }
+    }
+
+    /// As it was received.
+    #[must_use]
+    pub fn from_json(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+/// What came of the fix of a finding.
+#[derive(Clone, Debug, Serialize)]
+pub struct AfterFix {
+    /// `safe` or `unsafe`.
+    pub safety: &'static str,
+    /// What the same scenario came to.
+    #[serde(flatten)]
+    pub answer: Answer,
+}
+
+/// A finding, and what came of its scenario.
+#[derive(Clone, Debug, Serialize)]
+pub struct Proof {
+    /// The name of the rule.
+    pub rule: &'static str,
+    /// Its code.
+    pub code: &'static str,
+    /// Where: the path as it is shown.
+    pub path: String,
+    /// Where: the line.
+    pub line: u32,
+    /// The function.
+    pub symbol: String,
+    /// The state.
+    pub place: String,
+    /// What is wrong.
+    pub message: String,
+    /// The identity of the finding.
+    pub fingerprint: String,
+    /// How sure we are now.
+    pub confidence: &'static str,
+    /// Were we surer before its scenario was exhausted?
+    pub is_demoted: bool,
+    /// The verdict and all that goes with it.
+    #[serde(flatten)]
+    pub answer: Answer,
+    /// The test that was written.
+    pub test_path: Option<String>,
+    /// The same scenario with the fix applied; none if there is no fix or the scenario did not fail.
+    pub after_fix: Option<AfterFix>,
+}
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: u32,
+    tool: &'static str,
+    findings: &'a [Proof],
+}
+
+/// The report for tools.
+#[must_use]
+pub fn report(proofs: &[Proof]) -> String {
+    let report = Report { schema: SCHEMA, tool: "raceproof prove", findings: proofs };
+    // As above.
+    serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"
+}

@@ -1,0 +1,200 @@
+"""Puts Python code under control: sees what it touches, and stands in for what it waits on.
+
+While an exploration is active, locks, conditions, thread starts and joins, sleeps and clocks of `threading` and `time`
+are steps of a run; everything in the standard library that is built of them works unchanged. Locks that were made
+before are replaced where code that is seen uses them. Code that is seen is what `is_seen` says: everything but the
+interpreter's own library, and of that the modules that hold shared state.
+"""
+
+import _thread
+import asyncio
+import collections
+import gc
+import logging
+import queue
+import sys
+import sysconfig
+import threading
+import time
+from pathlib import Path
+
+from raceproof._native import control
+from raceproof.instrument import _clock, _code, _known, _layout, _loop, _models, _real, _threads, _words
+
+_LIBRARY = tuple(str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("stdlib", "platstdlib"))
+_SITE = tuple({str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("purelib", "platlib")})
+_OURS = str(Path(__file__).resolve().parent.parent) + "/"
+# Modules of the library that hold state which threads share. The others are taken to be right.
+_SEEN_MODULES = {"queue.py", "functools.py", "contextlib.py", "collections/__init__.py", "weakref.py", "sched.py"}
+_SEEN_FOLDERS = ("concurrent/futures/",)
+_SEEN_CLASSES = ("Event.", "Semaphore.", "BoundedSemaphore.", "Barrier.", "Condition.", "Timer.")
+_UNSEEN_PACKAGES = ("pytest/", "_pytest/", "pluggy/", "hypothesis/", "coverage/")
+
+_TOOLS = (4, 3, 2)
+
+
+def is_seen(code) -> bool:
+    """Is what this code touches seen?"""
+    file = code.co_filename
+    if file.startswith("<frozen") or file.startswith(_OURS):
+        return file == _models.__file__
+    for site in _SITE:
+        if file.startswith(site):
+            return not file.removeprefix(site).startswith(_UNSEEN_PACKAGES)
+    for library in _LIBRARY:
+        if file.startswith(library):
+            module = file.removeprefix(library)
+            if module == "threading.py":
+                return code.co_qualname.startswith(_SEEN_CLASSES)
+            return module in _SEEN_MODULES or module.startswith(_SEEN_FOLDERS)
+    return True
+
+
+class _Instrument:
+    """One for the process: what is seen, and what stands in for what."""
+
+    def __init__(self):
+        self.tool = None
+        self.codes = []
+        self.files = set()
+        self.proxies = {}
+        self.met = []
+        self._roots = (0, [])
+        self._patched = []
+        self._callables = {
+            id(real): (real, stand_in)
+            for real, stand_in in (
+                (_real.Lock, control.Lock),
+                (_real.allocate_lock, control.Lock),
+                (_real.RLock, control.RLock),
+                (_real.make_rlock, control.RLock),
+                (_real.Condition, control.Condition),
+                (_real.SimpleQueue, queue._PySimpleQueue),
+                (_real.start_new_thread, _threads.start_new_thread),
+                (_real.sleep, _clock.sleep),
+                (collections._count_elements, _models.count_elements),
+                *((real, _clock.CLOCKS[name]) for name, real in _real.clocks.items()),
+            )
+        }
+
+    def install(self):
+        """Takes a tool number, tests the layout of the interpreter, and tells the native side what is known."""
+        if self.tool is not None:
+            return
+        if sys.version_info[:2] != (3, 13):
+            raise RuntimeError(
+                f"exploration reads the frames of CPython 3.13 and this is {sys.version.split()[0]}: run it with "
+                "python3.13t, or with python3.13 for --runtime gil"
+            )
+        free = [tool for tool in _TOOLS if sys.monitoring.get_tool(tool) is None]
+        if not free:
+            raise RuntimeError("no number is free in sys.monitoring: switch off coverage or the debugger")
+        sys.monitoring.use_tool_id(free[0], "raceproof")
+        table = _known.known([real for real, _ in self._callables.values()], [_real.Lock, _real.RLock, _real.Condition])
+        describers = {
+            "describe": self._describe,
+            "is_seen": is_seen,
+            "stand_in": self._stand_in,
+            "shown": _words.shown,
+            "loaded": _words.loaded,
+        }
+        control.install(table, sys.monitoring.DISABLE, describers)
+        if not _layout.check(free[0]):
+            sys.monitoring.free_tool_id(free[0])
+            raise RuntimeError(
+                "frames of this interpreter do not look like those of CPython 3.13: exploration would read garbage "
+                "and refuses to run"
+            )
+        self.tool = free[0]
+        events = sys.monitoring.events
+        sys.monitoring.register_callback(self.tool, events.INSTRUCTION, control.on_instruction)
+        sys.monitoring.register_callback(self.tool, events.PY_START, control.on_start)
+        # For good: to switch it on and off again would cost all code of the process more than it does.
+        sys.monitoring.set_events(self.tool, events.PY_START)
+
+    def _describe(self, code):
+        if not is_seen(code):
+            return None
+        self.codes.append(code)
+        self.files.add(code.co_filename)
+        n_locals, file, instructions = _code.description(code)
+        sys.monitoring.set_local_events(self.tool, code, sys.monitoring.events.INSTRUCTION)
+        return n_locals, file, not file.startswith((*_LIBRARY, _OURS)), instructions
+
+    def _stand_in(self, thing):
+        known = self._callables.get(id(thing))
+        if known is not None:
+            return known[1]
+        proxy = self.proxies.get(id(thing))
+        if proxy is None:
+            proxy = (thing, self._proxy(thing))
+            self.proxies[id(thing)] = proxy
+        return proxy[1]
+
+    def _proxy(self, thing):
+        if isinstance(thing, _real.Condition):
+            return control.Condition(self._stand_in(thing._lock))
+        is_lock = isinstance(thing, _real.Lock)
+        if thing.locked() if is_lock else thing._is_owned():
+            self.met.append("a lock that was held when the run began")
+        return control.Lock() if is_lock else control.RLock()
+
+    def roots(self):
+        """The globals of the modules whose code is seen, and the attributes of their classes."""
+        n_files, known = self._roots
+        if n_files != len(self.files):
+            known = []
+            for module in list(sys.modules.values()):
+                file = getattr(module, "__file__", None)
+                if file in self.files and not file.startswith(_LIBRARY):
+                    values = vars(module)
+                    known.append(values)
+                    name = module.__name__
+                    known += [vars(it) for it in values.values() if isinstance(it, type) and it.__module__ == name]
+            self._roots = (len(self.files), known)
+        return known
+
+    def _patch(self, owner, name, value):
+        self._patched.append((owner, name, getattr(owner, name)))
+        setattr(owner, name, value)
+
+    def __enter__(self):
+        self.install()
+        self.met = []
+        self._patch(threading, "Lock", control.Lock)
+        self._patch(threading, "_allocate_lock", control.Lock)
+        self._patch(_thread, "allocate_lock", control.Lock)
+        self._patch(threading, "RLock", control.RLock)
+        self._patch(threading, "Condition", control.Condition)
+        self._patch(queue, "SimpleQueue", queue._PySimpleQueue)
+        self._patch(_thread, "start_new_thread", _threads.start_new_thread)
+        self._patch(threading.Thread, "start", _threads.start)
+        self._patch(threading.Thread, "join", _threads.join)
+        self._patch(threading.Thread, "is_alive", _threads.is_alive)
+        self._patch(time, "sleep", _clock.sleep)
+        for name, clock in _clock.CLOCKS.items():
+            self._patch(time, name, clock)
+        self._patch(threading, "_time", _clock.CLOCKS["monotonic"])
+        self._patch(queue, "time", _clock.CLOCKS["monotonic"])
+        # It would tell of each thread that is unwound.
+        self._patch(logging.getLogger("concurrent.futures"), "disabled", True)
+        self._patch(asyncio, "new_event_loop", _loop.new_event_loop)
+        self._patch(asyncio.events, "new_event_loop", _loop.new_event_loop)
+        for code in self.codes:
+            sys.monitoring.set_local_events(self.tool, code, sys.monitoring.events.INSTRUCTION)
+        self._collects = gc.isenabled()
+        gc.disable()
+        return self
+
+    def __exit__(self, *error):
+        for code in self.codes:
+            sys.monitoring.set_local_events(self.tool, code, 0)
+        while self._patched:
+            owner, name, value = self._patched.pop()
+            setattr(owner, name, value)
+        self.proxies.clear()
+        if self._collects:
+            gc.enable()
+
+
+INSTRUMENT = _Instrument()

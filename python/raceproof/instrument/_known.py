@@ -1,0 +1,112 @@
+"""What built-in functions and methods do, as one step each: the table that the native observer is given.
+
+What is not named here is taken to change its object if it is a method, and to read its arguments if it is a function.
+"""
+
+import _thread
+import array
+import builtins
+import collections
+import datetime
+import decimal
+import fractions
+import functools
+import math
+import re
+import types
+import uuid
+
+from raceproof._native import control
+
+_READ_ALL = {
+    list: "copy count index __len__ __iter__ __contains__ __reversed__",
+    dict: "copy keys values items __len__ __iter__ __reversed__ fromkeys",
+    set: "copy issubset issuperset isdisjoint union intersection difference symmetric_difference __len__ __iter__",
+    collections.deque: "copy count index __len__ __iter__ __reversed__",
+    bytearray: "find count index copy decode startswith endswith hex __len__ __iter__",
+}
+_READ_KEY = {dict: "get __getitem__ __contains__", list: "__getitem__", set: "__contains__"}
+_UPDATE_KEY = {dict: "setdefault pop __setitem__ __delitem__", set: "add discard remove"}
+_STEPWISE = (sum, min, max, any, all)
+_READERS = (len, sorted, iter, repr, format, ascii, bin, chr, ord, divmod, pow, math.fsum, math.prod, functools.reduce)
+_NEUTRAL = "isinstance issubclass id callable super dir globals locals hash type print input open abs round".split()
+_IMMUTABLE = (
+    str,
+    bytes,
+    int,
+    float,
+    complex,
+    bool,
+    tuple,
+    frozenset,
+    range,
+    slice,
+    type(None),
+    re.Pattern,
+    re.Match,
+    datetime.datetime,
+    datetime.date,
+    datetime.time,
+    datetime.timedelta,
+    decimal.Decimal,
+    fractions.Fraction,
+    uuid.UUID,
+    types.MappingProxyType,
+    types.GeneratorType,
+    types.CoroutineType,
+    types.ModuleType,
+    type,
+)
+
+
+def _calls():
+    for table, word in ((_READ_ALL, "read all"), (_READ_KEY, "read key"), (_UPDATE_KEY, "update key")):
+        for kind, names in table.items():
+            for name in names.split():
+                method = getattr(kind, name, None)
+                if isinstance(method, types.MethodDescriptorType):
+                    yield method, word
+    for function in _STEPWISE:
+        yield function, "stepwise"
+    for name in _NEUTRAL:
+        function = getattr(builtins, name)
+        if isinstance(function, types.BuiltinFunctionType):
+            yield function, "ignore"
+    for function in _READERS:
+        yield function, "read arguments"
+    yield vars, "dict"
+    yield next, "next"
+    yield getattr, "get attribute"
+    yield hasattr, "get attribute"
+    yield setattr, "set attribute"
+    yield delattr, "set attribute"
+
+
+def _over():
+    """Iterators and views, how far behind the header they keep what they go over, and what that is."""
+    items, table, members = [1], {1: 2}, {1}
+    queue = collections.deque(items)
+    inner = iter(items)
+    yield iter(items), 8, items
+    yield reversed(items), 8, items
+    yield iter(table), 0, table
+    yield iter(table.values()), 0, table
+    yield iter(table.items()), 0, table
+    for view in (table.keys(), table.values(), table.items()):
+        yield view, 0, table
+    yield iter(members), 0, members
+    yield iter(queue), 16, queue
+    yield enumerate(inner), 8, inner
+
+
+def known(stand_ins, stand_in_types):
+    """The table."""
+    return {
+        "calls": [(callable_, word) for callable_, word in _calls()],
+        "stand_ins": list(stand_ins),
+        "stand_in_types": list(stand_in_types),
+        "immutable": [*_IMMUTABLE, control.Lock, control.RLock, control.Condition],
+        "locals": [_thread._local],
+        "containers": [collections.deque, array.array],
+        "over": list(_over()),
+    }

@@ -1,0 +1,380 @@
+"""A scenario that was made from a finding: which calls run at once, on what, after what, and what may come of it.
+
+It is plain data, so that it can be written into a test and run again after the program was changed.
+"""
+
+import asyncio
+import dataclasses
+import inspect
+import itertools
+import os
+from pathlib import Path
+from typing import Any
+
+
+from raceproof.prove import _quiet
+from raceproof.prove._globals import Globals
+from raceproof.prove._load import Modules
+from raceproof.prove._outcomes import Form
+from raceproof.prove._values import Builder, CannotBuild
+from raceproof.testing import Outcome, explore, replay
+
+_SERIAL_RUNS_MAX = 300
+_GENERATED_MAX = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """One call: a function or method of a file."""
+
+    file: str
+    function: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A scenario.
+
+    `calls` run at once, one thread each (or, with `loops="one"`, coroutine functions as tasks of one event loop);
+    `before` ran before them, in order. `place` is the state of the finding, as it is spelled in `place_file`.
+    `arguments` are the `same` for all calls or their `own`; with `keyed` the first argument is a key that `place`
+    holds. `expects` is `serial` (each outcome has to be one of calls that run one after another) or `end` (the calls
+    have to come to their end).
+    """
+
+    calls: tuple[Call, ...]
+    before: tuple[Call, ...] = ()
+    place: str = ""
+    place_file: str = ""
+    loops: str = "each"
+    arguments: str = "same"
+    keyed: bool = False
+    expects: str = "serial"
+
+    @classmethod
+    def of(cls, data: dict[str, Any]) -> "Case":
+        """From plain data."""
+        known = dict(data)
+        for name in ("calls", "before"):
+            known[name] = tuple(Call(**call) for call in known.get(name, ()))
+        return cls(**known)
+
+    def data(self) -> dict[str, Any]:
+        """As plain data."""
+        return dataclasses.asdict(self)
+
+    def words(self) -> str:
+        """In one line, for people."""
+        at_once = " and ".join(f"`{call.function}`" for call in self.calls)
+        if len(set(self.calls)) == 1 and len(self.calls) == 2:
+            at_once = f"`{self.calls[0].function}` twice"
+        how = "as tasks of one event loop" if self.loops == "one" else "at once"
+        after = ", then ".join(f"`{call.function}`" for call in self.before)
+        return f"{at_once} {how}" + (f", after {after}" if after else "")
+
+    def below(self, root: Path) -> "Case":
+        """With paths that are relative to a folder made absolute."""
+        return self._with_paths(lambda file: str((root / file).resolve()))
+
+    def relative(self, root: Path) -> "Case":
+        """With paths relative to a folder."""
+        return self._with_paths(lambda file: os.path.relpath(file, root))
+
+    def _with_paths(self, path):
+        def moved(calls):
+            return tuple(Call(path(call.file), call.function) for call in calls)
+
+        return dataclasses.replace(
+            self,
+            calls=moved(self.calls),
+            before=moved(self.before),
+            place_file=path(self.place_file) if self.place_file else "",
+        )
+
+
+class NotSerial(AssertionError):
+    """An outcome that no order of the calls explains."""
+
+
+class _State:
+    """What one run works on."""
+
+    def __init__(self):
+        self.objects = {}
+        self.bound = []
+        self.results = []
+
+
+class Runner:
+    """Runs a scenario."""
+
+    def __init__(self, case: Case, modules: Modules, kept: dict[str, Globals]):
+        self.case = case
+        self.modules = modules
+        self.started = []
+        self.expected = set()
+        self.serial = {}
+        self.stuck = None
+        self._kept = kept
+        self._files = sorted({call.file for call in (*case.calls, *case.before)} | {case.place_file} - {""})
+        for file in self._files:
+            modules.get(file)
+        for module in modules.imported():
+            if module.__file__ not in kept:
+                kept[module.__file__] = Globals([module])
+        self._resolved = {call: self._resolve(call) for call in (*case.calls, *case.before)}
+
+    # --- what is called
+
+    def _resolve(self, call):
+        """`(class or None, name, function)`."""
+        owner, found = None, self.modules.get(call.file)
+        for part in call.function.split("."):
+            owner, found = found, inspect.getattr_static(found, part, None)
+            if found is None:
+                raise CannotBuild(f"`{call.function}` is not there: it is made inside of a function")
+        return (owner if isinstance(owner, type) else None), part, found
+
+    def is_async(self, call):
+        found = self._resolved[call][2]
+        found = found.__func__ if isinstance(found, (staticmethod, classmethod)) else found
+        return inspect.iscoroutinefunction(inspect.unwrap(found) if callable(found) else found)
+
+    def _bind(self, call, state, builder):
+        owner, name, found = self._resolved[call]
+        if owner is None:
+            return found if callable(found) else _value_of(found)
+        if isinstance(found, (staticmethod, classmethod)):
+            return getattr(owner, name)
+        if name in ("__init__", "__new__"):
+            return owner
+        receiver = self._receiver(owner, state, builder)
+        if isinstance(found, property):
+            return found.fget.__get__(receiver)
+        return getattr(receiver, name)
+
+    def _receiver(self, owner, state, builder):
+        for kind, known in state.objects.items():
+            if issubclass(kind, owner):
+                return known
+        kinds = [kind for kind, _, _ in self._resolved.values() if kind is not None and issubclass(kind, owner)]
+        kind = max(kinds, key=lambda it: len(it.__mro__))
+        shared = self._shared(kind)
+        state.objects[kind] = Builder().instance(kind) if shared is None else shared
+        return state.objects[kind]
+
+    def _shared(self, kind):
+        """The object of a class that a module keeps, where functions of the module work on it."""
+        if all(owner is not None for owner, _, _ in self._resolved.values()):
+            return None
+        values = [value for file in self._files for value in vars(self.modules.get(file)).values()]
+        return next((value for value in values if type(value) is kind), None)
+
+    # --- a run
+
+    def setup(self):
+        """Puts globals back, makes the objects, makes the calls that come before."""
+        for kept in self._kept.values():
+            kept.restore()
+        state = _State()
+        with _quiet.setting_up(self.started):
+            for call in self.case.before:
+                self._run_before(call, state)
+            for number, call in enumerate(self.case.calls):
+                builder = Builder(number if self.case.arguments == "own" else 0)
+                function = self._bind(call, state, builder)
+                state.bound.append((function, *builder.arguments(function, self._given(function, state))))
+            state.results = [None] * len(self.case.calls)
+        return state
+
+    def _run_before(self, call, state):
+        function = self._bind(call, state, Builder())
+        try:
+            result = Builder().call(function)
+            if inspect.iscoroutine(result):
+                asyncio.run(result)
+            elif inspect.isgenerator(result):
+                list(itertools.islice(result, _GENERATED_MAX))
+        except Exception as error:
+            raise CannotBuild(f"`{call.function}` fails when it runs alone: {type(error).__name__}: {error}") from None
+
+    def _given(self, function, state):
+        if not self.case.keyed:
+            return {}
+        values = [value for value in self.places(state) if isinstance(value, (dict, set)) and value]
+        names = [it.name for it in inspect.signature(function).parameters.values() if it.default is it.empty]
+        if not values:
+            raise CannotBuild(f"`{self.case.place}` has no keys")
+        return {names[0]: next(iter(values[0]))} if names else {}
+
+    def places(self, state):
+        """The values of the place; none if it cannot be found."""
+        head, *rest = self.case.place.split(".")
+        if head == "self":
+            values = list(state.objects.values())
+        elif head == "cls":
+            values = [owner for owner, _, _ in self._resolved.values() if owner is not None][:1]
+        else:
+            values, rest = [self.modules.get(self.case.place_file)] if self.case.place_file else [], [head, *rest]
+        for name in rest:
+            values = [vars(type(it)).get(name) if not _has(it, name) else getattr(it, name) for it in values]
+        return [value for value in values if value is not None]
+
+    def _perform(self, number, state, is_serial):
+        function, arguments, named = state.bound[number]
+        _quiet.begin_call(number)
+        try:
+            result = function(*arguments, **named)
+            if inspect.isgenerator(result):
+                result = list(itertools.islice(result, _GENERATED_MAX))
+        except Exception as error:
+            result = self._raised(number, error, is_serial)
+        finally:
+            _quiet.end_call()
+        state.results[number] = result
+
+    async def _perform_async(self, number, state, is_serial):
+        function, arguments, named = state.bound[number]
+        _quiet.begin_call(number)
+        try:
+            result = await function(*arguments, **named)
+        except Exception as error:
+            result = self._raised(number, error, is_serial)
+        state.results[number] = result
+
+    def _raised(self, number, error, is_serial):
+        """An exception is a result if it comes of an order of calls too."""
+        if is_serial:
+            self.expected.add((number, type(error)))
+        elif (number, type(error)) not in self.expected:
+            raise error
+        return error.with_traceback(None)
+
+    def outcome(self, state):
+        """What came of a run, comparable."""
+        form = Form()
+        results = tuple(form.of(result) for result in state.results)
+        places = self.places(state)
+        left = places if places else [*state.objects.values(), *self._module_values()]
+        return results, tuple(form.of(value) for value in left)
+
+    def _module_values(self):
+        modules = [self.modules.get(file) for file in self._files]
+        return [
+            value
+            for module in modules
+            for name, value in sorted(vars(module).items())
+            if not name.startswith("__") and not callable(value) and not inspect.ismodule(value)
+        ]
+
+    # --- calls one after another
+
+    def run_serially(self):
+        """Learns which outcomes the orders of calls have. `serial` maps outcomes to orders, in words; `stuck` says why
+        an order does not come to its end."""
+        for order in itertools.permutations(range(len(self.case.calls))):
+            words = ", then ".join(f"`{self.case.calls[number].function}`" for number in order)
+            outcome = explore(
+                self.setup,
+                [self._in_order(order)],
+                lambda state, words=words: self.serial.setdefault(self.outcome(state), words) or True,
+                max_runs=_SERIAL_RUNS_MAX,
+            )
+            if outcome.verdict == "failed":
+                self.stuck = outcome
+
+    def _in_order(self, order):
+        if self.case.loops == "one":
+
+            async def tasks(state):
+                for number in order:
+                    await self._perform_async(number, state, True)
+
+            return tasks
+
+        def calls(state):
+            for number in order:
+                if self.is_async(self.case.calls[number]):
+                    asyncio.run(self._perform_async(number, state, True))
+                else:
+                    self._perform(number, state, True)
+
+        return calls
+
+    # --- calls at once
+
+    def explore(self, max_runs: int | None = None) -> Outcome:
+        """Explores the calls at once."""
+        return explore(self.setup, self._threads(), self._invariant(), max_runs=max_runs)
+
+    def replay(self, schedule: str) -> Outcome:
+        """Runs one schedule."""
+        return replay(self.setup, self._threads(), self._invariant(), schedule=schedule)
+
+    def _threads(self):
+        return [self._thread(number, call) for number, call in enumerate(self.case.calls)]
+
+    def _thread(self, number, call):
+        if not self.is_async(call):
+            return lambda state: self._perform(number, state, False)
+        if self.case.loops == "one":
+
+            async def task(state):
+                await self._perform_async(number, state, False)
+
+            return task
+        return lambda state: asyncio.run(self._perform_async(number, state, False))
+
+    def _invariant(self):
+        if self.case.expects == "end":
+            return None
+
+        def is_serial(state):
+            found = self.outcome(state)
+            if found not in self.serial:
+                raise NotSerial(self._difference(found))
+
+        return is_serial
+
+    def _difference(self, found):
+        """What of an outcome no order of calls has."""
+        results, left = found
+        for number, result in enumerate(results):
+            known = {serial[0][number] for serial in self.serial}
+            if result not in known:
+                name = self.case.calls[number].function
+                return f"`{name}` returns {_words(result)}, and one call after another {_either(known)}"
+        known = {serial[1] for serial in self.serial}
+        if left not in known:
+            place = self.case.place or "the state"
+            return f"`{place}` is {_words(left)} at the end, and after one call after another {_either(known)}"
+        return "the results are those of calls that run one after another, but not together"
+
+
+def _has(thing, name):
+    return name in getattr(thing, "__dict__", {}) or inspect.getattr_static(type(thing), name, None) is not None
+
+
+def _value_of(found):
+    raise CannotBuild(f"`{found!r}` cannot be called")
+
+
+def _words(form):
+    """A comparable form for people, short."""
+    if isinstance(form, tuple) and len(form) == 1 and isinstance(form[0], tuple):
+        return _words(form[0])
+    if isinstance(form, tuple) and len(form) == 2 and form[0] in ("int", "float", "bool", "NoneType", "bytes"):
+        return repr(form[1])
+    if isinstance(form, tuple) and len(form) > 1 and isinstance(form[1], int) and isinstance(form[0], str):
+        inner = ", ".join(map(_words, form[2:]))
+        text = f"{form[0].removeprefix('builtins.')} #{form[1]} ({inner})" if inner else f"{form[0]} #{form[1]}"
+    elif isinstance(form, tuple):
+        text = f"({', '.join(map(_words, form))})" if form else "nothing"
+    else:
+        text = repr(form)
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _either(known):
+    words = sorted(map(_words, known))
+    return " or ".join(words[:3]) if words else "nothing"

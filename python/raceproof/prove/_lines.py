@@ -1,0 +1,73 @@
+"""Which lines calls come to, and which functions stand at a line."""
+
+import contextlib
+import sys
+from pathlib import Path
+
+_TOOLS = (5, 1, 0)
+
+
+class Watch:
+    """Notes, while it is active, to which of some lines runs come. Each of `wanted` is a list of spans of which one
+    is enough: file, first line, last line."""
+
+    def __init__(self, wanted):
+        self._wanted = wanted
+        self._spans = {span for spans in wanted for span in spans}
+        self._met = set()
+        self._tool = None
+
+    def __enter__(self):
+        monitoring = sys.monitoring
+        self._tool = next(tool for tool in _TOOLS if monitoring.get_tool(tool) is None)
+        monitoring.use_tool_id(self._tool, "raceproof-lines")
+        monitoring.register_callback(self._tool, monitoring.events.LINE, self._at)
+        monitoring.set_events(self._tool, monitoring.events.LINE)
+        return self
+
+    def __exit__(self, *error):
+        sys.monitoring.set_events(self._tool, 0)
+        sys.monitoring.register_callback(self._tool, sys.monitoring.events.LINE, None)
+        sys.monitoring.free_tool_id(self._tool)
+
+    def _at(self, code, line):
+        is_near = False
+        for span in self._spans:
+            file, first, last = span
+            if code.co_filename == file:
+                is_near = True
+                if first <= line <= last:
+                    self._met.add(span)
+        return None if is_near else sys.monitoring.DISABLE
+
+    def clear(self):
+        """Forgets what was met."""
+        self._met.clear()
+
+    def missing(self):
+        """Of the wanted ones, those of which no span was met."""
+        return [spans for spans in self._wanted if self._met.isdisjoint(spans)]
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Notes nothing, and costs nothing."""
+        sys.monitoring.set_events(self._tool, 0)
+        try:
+            yield
+        finally:
+            sys.monitoring.set_events(self._tool, sys.monitoring.events.LINE)
+
+
+def functions_at(file, line):
+    """The names of the functions around a line, the innermost first, those made inside of functions left out."""
+    found = []
+    todo = [compile(Path(file).read_text(), file, "exec")]
+    while todo:
+        code = todo.pop()
+        last = max((number for _, _, number in code.co_lines() if number), default=0)
+        if code.co_name != "<module>" and code.co_firstlineno <= line <= last and "<" not in code.co_qualname:
+            found.append((len(code.co_qualname.split(".")), code.co_qualname))
+        todo += [it for it in code.co_consts if hasattr(it, "co_code")]
+    names = [name for _, name in sorted(found, reverse=True)]
+    # A class body is code too; what has something in it is no function.
+    return [name for name in names if not any(other.startswith(name + ".") for other in names)]

@@ -1,0 +1,67 @@
+"""What surrounds the calls of a scenario: chance that does not depend on the order of threads, clocks that stand still
+while objects are made, and threads that wait to be asked for."""
+
+import contextlib
+import random
+import threading
+import uuid
+
+from raceproof.instrument import _clock
+
+_call = threading.local()
+_FUNCTIONS = ("random", "uniform", "randint", "randrange", "choice", "choices", "sample", "shuffle", "gauss")
+_patched = []
+
+
+def begin_call(number):
+    """The next call of this thread: its chance begins anew, and is its own."""
+    _call.chance = random.Random(number)
+
+
+def end_call():
+    """What this thread draws from now on is real chance again."""
+    _call.chance = None
+
+
+def _drawing(name, real):
+    def draw(*arguments, **named):
+        chance = getattr(_call, "chance", None)
+        return real(*arguments, **named) if chance is None else getattr(chance, name)(*arguments, **named)
+
+    return draw
+
+
+def _uuid4(real=uuid.uuid4):
+    chance = getattr(_call, "chance", None)
+    return real() if chance is None else uuid.UUID(int=chance.getrandbits(128), version=4)
+
+
+def patch_chance():
+    """Replaces the functions of `random` and `uuid` once, before modules take them."""
+    if not _patched:
+        for name in _FUNCTIONS:
+            setattr(random, name, _drawing(name, getattr(random, name)))
+        uuid.uuid4 = _uuid4
+        _patched.append(True)
+
+
+@contextlib.contextmanager
+def setting_up(started):
+    """Clocks stand where runs begin; threads that are started do not run, and are noted in `started`."""
+
+    def start(thread):
+        thread._started._flag = True
+        thread.join = lambda timeout=None: None
+        thread.is_alive = lambda: True
+        started.append(thread.name)
+
+    patched = threading.Thread.start
+    threading.Thread.start = start
+    _clock.is_standing = True
+    begin_call(-1)
+    try:
+        yield
+    finally:
+        threading.Thread.start = patched
+        _clock.is_standing = False
+        end_call()
