@@ -45,18 +45,24 @@ def patch_chance():
         _patched.append(True)
 
 
-@contextlib.contextmanager
-def setting_up(started):
-    """Clocks stand where runs begin; threads that are started do not run, and are noted in `started`."""
+def leave_out(started):
+    """What stands in for `Thread.start` where threads that are started do not run; they are noted in `started`."""
 
     def start(thread):
         thread._started._flag = True
         thread.join = lambda timeout=None: None
         thread.is_alive = lambda: True
-        started.append(thread.name)
+        if thread.name not in started:
+            started.append(thread.name)
 
+    return start
+
+
+@contextlib.contextmanager
+def setting_up(started):
+    """Clocks stand where runs begin; threads that are started do not run, and are noted in `started`."""
     patched = threading.Thread.start
-    threading.Thread.start = start
+    threading.Thread.start = leave_out(started)
     _clock.is_standing = True
     begin_call(-1)
     try:

@@ -20,7 +20,9 @@ from raceproof.prove._values import CannotBuild
 _CASES_MAX = 150
 _EXPLORED_MAX = 5
 _BEFORE_MAX = 10
+_ARGUMENTS = ((False, "same"), (False, "own"), (True, "same"), (False, "large"))
 _UNFIT_BEFORE = ("start", "stop", "close", "shutdown", "run", "main", "serve", "join", "wait", "sleep")
+_STUCK = ("deadlock", "missed wake-up")
 _UNLIKELY = (TypeError, AttributeError, NameError)
 
 
@@ -70,6 +72,7 @@ class Search:
         self.ends_at = time.monotonic() + request["time_limit"] * 0.8
         self.kept = {}
         self.reasons = []
+        self.is_endless = False
         self.watch = _lines.Watch([side.lines for side in self.sides])
 
     def run(self) -> Found:
@@ -133,12 +136,14 @@ class Search:
             return self._note(str(cause))
         except RuntimeError as cause:
             return self._note(f"{cause}")
-        if self.expects == "end":
+        if self.expects == "end" and runner.stuck is not None and runner.stuck.kind in _STUCK:
             return runner
         if runner.stuck is not None and not runner.serial:
             stuck = runner.stuck
+            self.is_endless = True
             return self._note(f"calls one after another do not come to their end: {stuck.reason}")
         if not runner.serial:
+            self.is_endless = True
             return self._note("calls one after another do not come to their end")
         errors = {kind for _, kind in runner.expected if issubclass(kind, _UNLIKELY)}
         if errors:
@@ -157,11 +162,17 @@ class Search:
         with self.watch.paused():
             outcome = runner.explore(self.max_runs)
         found = Found(outcome.verdict, outcome.reason, runner.case, outcome, runner, n_runs=outcome.runs)
-        found.is_elsewhere = outcome.verdict == "failed" and self.expects == "serial" and not self.is_here(outcome)
+        found.is_elsewhere = outcome.verdict == "failed" and not self.is_here(outcome)
+        if outcome.verdict == "gave_up":
+            self.is_endless = True
         return found
 
     def is_here(self, outcome):
         """Does the failure have to do with the lines or the place of the finding?"""
+        if self.expects == "end":
+            return True
+        if outcome.kind in _STUCK or outcome.kind == "livelock":
+            return False
         name = self.place.rpartition(".")[2]
         for _, file, line, text, decides in outcome.steps:
             if decides and (self._is_line(file, line) or (name and name in text)):
@@ -180,12 +191,22 @@ class Search:
             if all(self._is_async(call) for call in calls):
                 modes = ["one", "each"] if any(side.is_task for side in self.sides) else ["each", "one"]
             for before in self._before(calls):
-                for loops, keyed, arguments in itertools.product(modes, (False, True), ("same", "own")):
-                    if keyed and arguments == "own":
-                        continue
-                    yield Case(
-                        calls, before, self.place, self.place_file, loops, arguments, keyed, self.expects
-                    )
+                for loops, (keyed, arguments) in itertools.product(modes, _ARGUMENTS):
+                    for once, background in ((False, True), (False, False), (True, True)):
+                        if (once or not background) and not self.is_endless:
+                            continue
+                        at_once = tuple(dataclasses.replace(call, once=once) for call in calls)
+                        yield Case(
+                            at_once,
+                            before,
+                            self.place,
+                            self.place_file,
+                            loops,
+                            arguments,
+                            keyed,
+                            background,
+                            self.expects,
+                        )
 
     def _calls(self):
         choices = []
@@ -198,6 +219,8 @@ class Search:
         pairs.sort(key=lambda calls: sum(choices[idx].index(call) for idx, call in enumerate(calls)))
         for calls in pairs:
             yield tuple(calls) if len(calls) > 1 else (calls[0], calls[0])
+        for call in dict.fromkeys(call for calls in pairs[:1] for call in calls):
+            yield call, call
 
     def _before(self, calls):
         yield ()
@@ -208,6 +231,8 @@ class Search:
             yield (other,)
         if len(set(calls)) > 1:
             yield tuple(dict.fromkeys(calls))
+        for other, call in itertools.islice(itertools.product(others, dict.fromkeys(calls)), _BEFORE_MAX):
+            yield other, call
         for pair in itertools.islice(itertools.permutations(others[:5], 2), _BEFORE_MAX):
             yield pair
 
@@ -252,9 +277,9 @@ def explored_again(request: dict[str, Any], data: dict[str, Any]) -> Found:
     except (CannotBuild, CannotImport) as cause:
         return Found("gave_up", str(cause))
     found = Found(outcome.verdict, outcome.reason, case, outcome, runner, n_scenarios=1, n_runs=outcome.runs)
-    if runner.stuck is not None and case.expects == "serial" and not runner.serial:
+    if case.expects != "end" and not runner.serial:
         found.verdict, found.reason = "gave_up", "calls one after another do not come to their end"
-    found.is_elsewhere = outcome.verdict == "failed" and case.expects == "serial" and not search.is_here(outcome)
+    found.is_elsewhere = outcome.verdict == "failed" and not search.is_here(outcome)
     found.notes = search.notes(runner)
     return found
 
