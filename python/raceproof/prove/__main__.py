@@ -46,7 +46,7 @@ def _answer(request):
     # Only now, within the limits.
     from raceproof.prove import _quiet, _search
 
-    _quiet.patch_chance()
+    _quiet.prepare()
     case = request.get("case")
     found = _search.search(request) if case is None else _search.explored_again(request, case)
     return _described(found, request)

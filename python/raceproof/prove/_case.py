@@ -11,7 +11,7 @@ import os
 import threading
 from pathlib import Path
 from typing import Any
-from raceproof.prove import _once, _quiet
+from raceproof.prove import _caller, _once, _quiet
 from raceproof.prove._globals import Globals
 from raceproof.prove._load import Modules
 from raceproof.prove._outcomes import Form
@@ -111,6 +111,7 @@ class _State:
         self.bound = []
         self.results = []
         self.whole = []
+        self.n_left = 0
 
 
 class Runner:
@@ -185,6 +186,7 @@ class Runner:
         for kept in self._kept.values():
             kept.restore()
         state = _State()
+        state.n_left = len(self.case.calls)
         with _quiet.setting_up(self.started):
             for call in self.case.before:
                 self._run_before(call, state)
@@ -250,8 +252,12 @@ class Runner:
 
     def _keep(self, number, state, result):
         state.results[number] = result
+        state.n_left -= 1
+        if state.n_left == 0:
+            # Idle workers of a pool would wait for ever.
+            _quiet.shut_pools()
         if self.case.expects == "whole":
-            state.whole[number] = Form().of(result)
+            state.whole[number] = Form().of(_caller.look(result))
 
     async def _perform_async(self, number, state, is_serial):
         function, arguments, named = state.bound[number]
@@ -294,9 +300,9 @@ class Runner:
 
     # --- calls one after another
 
-    def run_serially(self):
+    def run_serially(self, after_order=lambda: None):
         """Learns which outcomes the orders of calls have. `serial` maps outcomes to orders, in words; `stuck` says why
-        an order does not come to its end."""
+        an order does not come to its end. `after_order` is called after each order."""
         for order in itertools.permutations(range(len(self.case.calls))):
             words = ", then ".join(f"`{self.case.calls[number].function}`" for number in order)
             outcome = explore(
@@ -308,6 +314,11 @@ class Runner:
             )
             if outcome.verdict == "failed":
                 self.stuck = outcome
+            after_order()
+
+    def character(self):
+        """What scenarios that need not both be explored have in common: results, and how much the place holds."""
+        return frozenset((results, tuple(map(_amount, left))) for results, left in self.serial)
 
     def _in_order(self, order):
         if self.case.loops == "one":
@@ -391,6 +402,15 @@ def _has(thing, name):
 
 def _value_of(found):
     raise CannotBuild(f"`{found!r}` cannot be called")
+
+
+def _amount(form):
+    """Nothing, one or more."""
+    if isinstance(form, tuple) and len(form) == 2 and form[0] in ("int", "float"):
+        return form[0], max(0, min(form[1], 2))
+    if isinstance(form, tuple) and form and form[0].startswith(("builtins.", "collections.")):
+        return form[0], min(len(form), 4)
+    return form[:1] if isinstance(form, tuple) else form
 
 
 def _words(form):

@@ -4,6 +4,8 @@ import contextlib
 import sys
 from pathlib import Path
 
+from raceproof.prove import _quiet
+
 _TOOLS = (5, 1, 0)
 
 
@@ -15,6 +17,7 @@ class Watch:
         self._wanted = wanted
         self._spans = {span for spans in wanted for span in spans}
         self._met = set()
+        self._orders = []
         self._tool = None
 
     def __enter__(self):
@@ -37,16 +40,30 @@ class Watch:
             if code.co_filename == file:
                 is_near = True
                 if first <= line <= last:
-                    self._met.add(span)
+                    self._met.add((_quiet.number_of_call(), span))
         return None if is_near else sys.monitoring.DISABLE
 
     def clear(self):
         """Forgets what was met."""
         self._met.clear()
+        self._orders.clear()
 
-    def missing(self):
-        """Of the wanted ones, those of which no span was met."""
-        return [spans for spans in self._wanted if self._met.isdisjoint(spans)]
+    def end_order(self):
+        """What follows is another order of the calls."""
+        self._orders.append(frozenset(self._met))
+        self._met.clear()
+
+    def missing(self, in_one_order):
+        """Of the wanted ones, those of which no span was met; with `in_one_order`, those that their own call did not
+        come to in the best of the orders."""
+        if in_one_order:
+            return min((self._missed(order) for order in self._orders), key=len, default=list(self._wanted))
+        met = {span for order in self._orders for _, span in order}
+        return [spans for spans in self._wanted if met.isdisjoint(spans)]
+
+    def _missed(self, order):
+        numbered = enumerate(self._wanted)
+        return [spans for number, spans in numbered if order.isdisjoint((number, span) for span in spans)]
 
     @contextlib.contextmanager
     def paused(self):

@@ -17,9 +17,10 @@ from raceproof.prove._case import Call, Case, Runner
 from raceproof.prove._load import CannotImport, Modules
 from raceproof.prove._values import CannotBuild
 
-_CASES_MAX = 150
+_CASES_MAX = 120
 _EXPLORED_MAX = 5
 _BEFORE_MAX = 10
+_REPEATED_MAX = 9
 _ARGUMENTS = ((False, "same"), (False, "own"), (True, "same"), (False, "large"))
 _UNFIT_BEFORE = ("start", "stop", "close", "shutdown", "run", "main", "serve", "join", "wait", "sleep")
 _STUCK = ("deadlock", "missed wake-up")
@@ -58,6 +59,10 @@ class Found:
     n_runs: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
 
+    def is_it(self) -> bool:
+        """Is it the failure that the finding speaks of?"""
+        return self.verdict == "failed" and not self.is_elsewhere
+
 
 class Search:
     """Looks for a scenario of a finding."""
@@ -73,6 +78,7 @@ class Search:
         self.kept = {}
         self.reasons = []
         self.is_endless = False
+        self.known = set()
         self.watch = _lines.Watch([side.lines for side in self.sides])
 
     def run(self) -> Found:
@@ -81,20 +87,25 @@ class Search:
             for call in side.functions:
                 self.modules.get(call.file)
         explored = []
-        n_reached = 0
         with self.watch:
-            for case in itertools.islice(self._cases(), _CASES_MAX):
-                runner = self._fits(case)
-                if runner is None:
-                    continue
-                n_reached += 1
-                found = self._explored(runner)
-                explored.append(found)
-                if found.verdict == "failed" and not found.is_elsewhere:
-                    break
-                if n_reached == _EXPLORED_MAX or time.monotonic() > self.ends_at:
+            for calls in self._calls():
+                explored += self._explored_of(calls)
+                if time.monotonic() > self.ends_at or any(it.is_it() for it in explored):
                     break
         return self._best(explored)
+
+    def _explored_of(self, calls):
+        """What came of the scenarios with these calls, up to the first that fails."""
+        explored = []
+        for case in itertools.islice(self._cases(calls), _CASES_MAX):
+            runner = self._fits(case)
+            if runner is not None:
+                explored.append(self._explored(runner))
+            if len(explored) == _EXPLORED_MAX or time.monotonic() > self.ends_at:
+                break
+            if explored and explored[-1].is_it():
+                break
+        return explored
 
     def _best(self, explored):
         if not explored:
@@ -131,7 +142,7 @@ class Search:
         try:
             runner = Runner(case, self.modules, self.kept)
             self.watch.clear()
-            runner.run_serially()
+            runner.run_serially(self.watch.end_order)
         except (CannotBuild, CannotImport) as cause:
             return self._note(str(cause))
         except RuntimeError as cause:
@@ -149,10 +160,14 @@ class Search:
         if errors:
             name = sorted(kind.__name__ for kind in errors)[0]
             return self._note(f"the arguments that were made do not fit: {name} where the calls run one after another")
-        missing = self.watch.missing()
+        missing = self.watch.missing(in_one_order=self.expects == "place")
         if missing:
             lines = " and ".join(str(lines[0][1]) for lines in missing)
             return self._note(f"no call came to line {lines}")
+        kind = (case.calls, case.loops, case.background, runner.character())
+        if kind in self.known:
+            return self._note("it was explored")
+        self.known.add(kind)
         return runner
 
     def _note(self, reason):
@@ -174,10 +189,16 @@ class Search:
         if outcome.kind in _STUCK or outcome.kind == "livelock":
             return False
         name = self.place.rpartition(".")[2]
+        if name and name in (outcome.reason or ""):
+            return True
         for _, file, line, text, decides in outcome.steps:
             if decides and (self._is_line(file, line) or (name and name in text)):
                 return True
-        return name in (outcome.reason or "")
+        places = {(file, line) for _, file, line, _, _ in outcome.steps}
+        return all(
+            any(file == known and first <= line <= last for file, line in places for known, first, last in side.lines)
+            for side in self.sides
+        )
 
     def _is_line(self, file, line):
         lines = [it for side in self.sides for it in side.lines]
@@ -185,28 +206,27 @@ class Search:
 
     # --- which scenarios there are
 
-    def _cases(self):
-        for calls in self._calls():
-            modes = ["each"]
-            if all(self._is_async(call) for call in calls):
-                modes = ["one", "each"] if any(side.is_task for side in self.sides) else ["each", "one"]
-            for before in self._before(calls):
-                for loops, (keyed, arguments) in itertools.product(modes, _ARGUMENTS):
-                    for once, background in ((False, True), (False, False), (True, True)):
-                        if (once or not background) and not self.is_endless:
-                            continue
-                        at_once = tuple(dataclasses.replace(call, once=once) for call in calls)
-                        yield Case(
-                            at_once,
-                            before,
-                            self.place,
-                            self.place_file,
-                            loops,
-                            arguments,
-                            keyed,
-                            background,
-                            self.expects,
-                        )
+    def _cases(self, calls):
+        modes = ["each"]
+        if all(self._is_async(call) for call in calls):
+            modes = ["one", "each"] if any(side.is_task for side in self.sides) else ["each", "one"]
+        for before in self._before(calls):
+            for loops, (keyed, arguments) in itertools.product(modes, _ARGUMENTS):
+                for once, background in ((False, True), (False, False), (True, True)):
+                    if (once or not background) and not self.is_endless:
+                        continue
+                    at_once = tuple(dataclasses.replace(call, once=once) for call in calls)
+                    yield Case(
+                        at_once,
+                        before,
+                        self.place,
+                        self.place_file,
+                        loops,
+                        arguments,
+                        keyed,
+                        background,
+                        self.expects,
+                    )
 
     def _calls(self):
         choices = []
@@ -229,6 +249,8 @@ class Search:
         others = [other for other in self._others(calls) if other not in calls]
         for other in others[:_BEFORE_MAX]:
             yield (other,)
+        for call, n_times in itertools.product(dict.fromkeys(calls), range(2, _REPEATED_MAX)):
+            yield (call,) * n_times
         if len(set(calls)) > 1:
             yield tuple(dict.fromkeys(calls))
         for other, call in itertools.islice(itertools.product(others, dict.fromkeys(calls)), _BEFORE_MAX):
