@@ -11,6 +11,10 @@ def look_at_items(result):
 
 def look_at_all(result):
     return [item for item in result]
+
+
+def look_at_attributes(result):
+    return {name: value for name, value in vars(result).items()}
 '''
 _seen = {}
 exec(compile(_TEXT, "<the caller>", "exec"), _seen)
@@ -18,7 +22,11 @@ _LISTS = (list, set, collections.deque, collections.abc.KeysView, collections.ab
 
 
 def look(result):
-    """A copy of the contents of a container; anything else as it is."""
+    """A copy of the contents of a container, or of the attributes of an object; anything else as it is."""
     if isinstance(result, dict):
         return _seen["look_at_items"](result)
-    return _seen["look_at_all"](result) if isinstance(result, _LISTS) else result
+    if isinstance(result, _LISTS):
+        return _seen["look_at_all"](result)
+    if isinstance(getattr(result, "__dict__", None), dict) and not callable(result):
+        return _seen["look_at_attributes"](result)
+    return result

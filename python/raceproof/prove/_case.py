@@ -20,6 +20,7 @@ from raceproof.testing import Outcome, explore, replay
 
 _SERIAL_RUNS_MAX = 60
 _STEPS_MAX = 3_000
+_WORDS_MAX = 120
 _GENERATED_MAX = 100
 
 
@@ -124,6 +125,7 @@ class Runner:
         self.expected = set()
         self.serial = {}
         self.stuck = None
+        self.begins = ()
         self._kept = kept
         self._files = sorted({call.file for call in (*case.calls, *case.before)} | {case.place_file} - {""})
         for file in self._files:
@@ -196,6 +198,7 @@ class Runner:
                 state.bound.append((function, *builder.arguments(function, self._given(function, state))))
             state.results = [None] * len(self.case.calls)
             state.whole = [None] * len(self.case.calls)
+        self.begins = tuple(map(_amount, map(Form().of, self.places(state))))
         if not self.case.background:
             # Until the exploration puts back what stands there otherwise.
             threading.Thread.start = _quiet.leave_out(self.started)
@@ -318,7 +321,8 @@ class Runner:
 
     def character(self):
         """What scenarios that need not both be explored have in common: results, and how much the place holds."""
-        return frozenset((results, tuple(map(_amount, left))) for results, left in self.serial)
+        ends = frozenset((results, tuple(map(_amount, left))) for results, left in self.serial)
+        return self.begins, ends
 
     def _in_order(self, order):
         if self.case.loops == "one":
@@ -417,16 +421,26 @@ def _words(form):
     """A comparable form for people, short."""
     if isinstance(form, tuple) and len(form) == 1 and isinstance(form[0], tuple):
         return _words(form[0])
-    if isinstance(form, tuple) and len(form) == 2 and form[0] in ("int", "float", "bool", "NoneType", "bytes"):
-        return repr(form[1])
-    if isinstance(form, tuple) and len(form) > 1 and isinstance(form[1], int) and isinstance(form[0], str):
-        inner = ", ".join(map(_words, form[2:]))
-        text = f"{form[0].removeprefix('builtins.')} #{form[1]} ({inner})" if inner else f"{form[0]} #{form[1]}"
-    elif isinstance(form, tuple):
-        text = f"({', '.join(map(_words, form))})" if form else "nothing"
-    else:
+    if not isinstance(form, tuple):
         text = repr(form)
-    return text if len(text) <= 120 else text[:117] + "..."
+    elif len(form) == 2 and form[0] in ("int", "float", "bool", "NoneType", "bytes", "complex"):
+        text = repr(form[1])
+    elif len(form) == 2 and form[0] == "same":
+        text = f"object {form[1] + 1} again"
+    elif form and isinstance(form[0], str) and len(form) > 1 and isinstance(form[1], int):
+        text = _object_words(form[0], form[1], form[2:])
+    else:
+        text = f"({', '.join(map(_words, form))})" if form else "nothing"
+    return text if len(text) <= _WORDS_MAX else text[: _WORDS_MAX - 3] + "..."
+
+
+def _object_words(kind, number, parts):
+    name = kind.rpartition(".")[2]
+    if name == "dict":
+        return "{" + ", ".join(f"{_words(key)}: {_words(value)}" for key, value in parts) + "}"
+    if name in ("list", "set", "deque", "frozenset"):
+        return f"{name}({', '.join(map(_words, parts))})"
+    return f"a `{name}` (object {number + 1})"
 
 
 def _either(known):

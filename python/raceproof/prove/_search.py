@@ -17,10 +17,11 @@ from raceproof.prove._case import Call, Case, Runner
 from raceproof.prove._load import CannotImport, Modules
 from raceproof.prove._values import CannotBuild
 
-_CASES_MAX = 120
+_CASES_MAX = 160
 _EXPLORED_MAX = 5
 _BEFORE_MAX = 10
 _REPEATED_MAX = 9
+_ARGUMENTS_FEW = ((False, "same"), (True, "same"))
 _ARGUMENTS = ((False, "same"), (False, "own"), (True, "same"), (False, "large"))
 _UNFIT_BEFORE = ("start", "stop", "close", "shutdown", "run", "main", "serve", "join", "wait", "sleep")
 _STUCK = ("deadlock", "missed wake-up")
@@ -211,7 +212,7 @@ class Search:
         if all(self._is_async(call) for call in calls):
             modes = ["one", "each"] if any(side.is_task for side in self.sides) else ["each", "one"]
         for before in self._before(calls):
-            for loops, (keyed, arguments) in itertools.product(modes, _ARGUMENTS):
+            for loops, (keyed, arguments) in itertools.product(modes, _ARGUMENTS if len(before) < 2 else _ARGUMENTS_FEW):
                 for once, background in ((False, True), (False, False), (True, True)):
                     if (once or not background) and not self.is_endless:
                         continue
@@ -249,7 +250,7 @@ class Search:
         others = [other for other in self._others(calls) if other not in calls]
         for other in others[:_BEFORE_MAX]:
             yield (other,)
-        for call, n_times in itertools.product(dict.fromkeys(calls), range(2, _REPEATED_MAX)):
+        for n_times, call in itertools.product(range(2, _REPEATED_MAX), dict.fromkeys(calls)):
             yield (call,) * n_times
         if len(set(calls)) > 1:
             yield tuple(dict.fromkeys(calls))
