@@ -109,7 +109,7 @@ pub fn scenario(files: &Files, finding: &Finding) -> Result<Scenario, String> {
             let lines = vec![lines(files, finding.span)];
             Ok(of(vec![Side { functions: vec![function], lines, is_task: false }], "", Expects::End))
         }
-        "event-loop-lock" => Ok(of(uses(files, finding)?, "", Expects::End)),
+        "event-loop-lock" => Ok(of(uses(files, finding), &finding.place, Expects::End)),
         name => Err(format!("no two calls show a finding of `{name}`: what it says is not about their order")),
     }
 }
@@ -146,14 +146,14 @@ fn side(files: &Files, path: &Path) -> Side {
 }
 
 /// The uses of a lock that the finding names: what holds it twice, in two event loops, or beside the thread that does
-/// not take it.
-fn uses(files: &Files, finding: &Finding) -> Result<Vec<Side>, String> {
-    let Some(first) = finding.related.first() else {
-        return Err("the finding does not say where the lock is used".to_owned());
-    };
-    let other = finding.related.iter().map(|related| lines(files, related.span)).collect();
-    let one = Side { functions: Vec::new(), lines: vec![lines(files, first.span)], is_task: false };
-    Ok(vec![one, Side { functions: Vec::new(), lines: other, is_task: false }])
+/// not take it. Where it names none, the line that makes the lock: who uses it is looked up where the program runs.
+fn uses(files: &Files, finding: &Finding) -> Vec<Side> {
+    let mut spans: Vec<Lines> = finding.related.iter().map(|related| lines(files, related.span)).collect();
+    if spans.is_empty() {
+        spans.push(lines(files, finding.span));
+    }
+    let side = |lines: &[Lines]| Side { functions: Vec::new(), lines: lines.to_vec(), is_task: false };
+    vec![side(&spans[..1]), side(&spans)]
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ class Runner:
         self.case = case
         self.modules = modules
         self.started = []
-        self.expected = set()
+        self.expected = {}
         self.serial = {}
         self.stuck = None
         self.begins = ()
@@ -277,7 +277,7 @@ class Runner:
     def _raised(self, number, error, is_serial):
         """An exception is a result if it comes of an order of calls too."""
         if is_serial:
-            self.expected.add((number, type(error)))
+            self.expected.setdefault((number, type(error)), f"{type(error).__name__}: {error}")
         elif (number, type(error)) not in self.expected:
             raise error
         return error.with_traceback(None)

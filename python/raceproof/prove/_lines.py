@@ -1,8 +1,9 @@
 """Which lines calls come to, and which functions stand at a line."""
 
 import contextlib
+import inspect
+import linecache
 import sys
-from pathlib import Path
 
 from raceproof.prove import _quiet
 
@@ -77,14 +78,29 @@ class Watch:
 
 def functions_at(file, line):
     """The names of the functions around a line, the innermost first, those made inside of functions left out."""
-    found = []
-    todo = [compile(Path(file).read_text(), file, "exec")]
+    found = [(name.count("."), name) for name, first, last, _ in _functions(file) if first <= line <= last]
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def users_of(file, maker, name):
+    """The methods beside `maker` that use an attribute: name, first line, last line."""
+    owner = maker.rpartition(".")[0]
+    known = sorted(_functions(file), key=lambda it: it[1])
+    return [
+        (other, first, last)
+        for other, first, last, names in known
+        if other.rpartition(".")[0] == owner and other != maker and name in names
+    ]
+
+
+def _functions(file):
+    """Name, first line, last line and the names that it uses, of each function that is not made inside of another."""
+    text = "".join(linecache.getlines(file))
+    todo = [compile(text, file, "exec")]
     while todo:
         code = todo.pop()
-        last = max((number for _, _, number in code.co_lines() if number), default=0)
-        if code.co_name != "<module>" and code.co_firstlineno <= line <= last and "<" not in code.co_qualname:
-            found.append((len(code.co_qualname.split(".")), code.co_qualname))
         todo += [it for it in code.co_consts if hasattr(it, "co_code")]
-    names = [name for _, name in sorted(found, reverse=True)]
-    # A class body is code too; what has something in it is no function.
-    return [name for name in names if not any(other.startswith(name + ".") for other in names)]
+        is_function = code.co_flags & inspect.CO_NEWLOCALS and "<" not in code.co_qualname
+        if is_function:
+            last = max((number for _, _, number in code.co_lines() if number), default=0)
+            yield code.co_qualname, code.co_firstlineno, last, code.co_names

@@ -18,7 +18,7 @@ from raceproof.prove._load import CannotImport, Modules
 from raceproof.prove._values import CannotBuild
 
 _CASES_MAX = 160
-_EXPLORED_MAX = 5
+_EXPLORED_MAX = 8
 _BEFORE_MAX = 10
 _REPEATED_MAX = 9
 _ARGUMENTS_FEW = ((False, "same"), (True, "same"))
@@ -37,12 +37,17 @@ class Side:
     is_task: bool
 
     @classmethod
-    def of(cls, data: dict[str, Any]) -> "Side":
+    def of(cls, data: dict[str, Any], place: str) -> "Side":
         """From plain data."""
         functions = [Call(**call) for call in data["functions"]]
         lines = [(it["file"], it["first"], it["last"]) for it in data["lines"]]
         if not functions:
             functions = [Call(file, name) for file, line, _ in lines for name in _lines.functions_at(file, line)]
+        if functions and all(call.function.endswith("__init__") for call in functions):
+            # The line only makes a lock: what uses it is asked for.
+            found = _lines.users_of(functions[0].file, functions[0].function, place.rpartition(".")[2])
+            lines = [(functions[0].file, first, last) for _, first, last in found]
+            functions = [Call(functions[0].file, name) for name, _, _ in found]
         return cls(list(dict.fromkeys(functions)), lines, data["is_task"])
 
 
@@ -69,7 +74,7 @@ class Search:
     """Looks for a scenario of a finding."""
 
     def __init__(self, request: dict[str, Any], modules: Modules):
-        self.sides = [Side.of(side) for side in request["sides"]]
+        self.sides = [Side.of(side, request["place"]) for side in request["sides"]]
         self.place = request["place"]
         self.place_file = request["place_file"]
         self.expects = request["expects"]
@@ -157,10 +162,9 @@ class Search:
         if not runner.serial:
             self.is_endless = True
             return self._note("calls one after another do not come to their end")
-        errors = {kind for _, kind in runner.expected if issubclass(kind, _UNLIKELY)}
+        errors = [text for (_, kind), text in runner.expected.items() if issubclass(kind, _UNLIKELY)]
         if errors:
-            name = sorted(kind.__name__ for kind in errors)[0]
-            return self._note(f"the arguments that were made do not fit: {name} where the calls run one after another")
+            return self._note(f"the calls fail when they run one after another: {errors[0]}")
         missing = self.watch.missing(in_one_order=self.expects == "place")
         if missing:
             lines = " and ".join(str(lines[0][1]) for lines in missing)
@@ -230,6 +234,9 @@ class Search:
                     )
 
     def _calls(self):
+        yield from dict.fromkeys(self._pairs())
+
+    def _pairs(self):
         choices = []
         for side in self.sides:
             public = [call for call in side.functions if not call.function.rpartition(".")[2].startswith("_")]
