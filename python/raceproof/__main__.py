@@ -16,7 +16,11 @@ def main() -> int:
     answer = _native.run_command(["raceproof", *sys.argv[1:]])
     if isinstance(answer, int):
         return answer
-    from raceproof import runner  # only here: most verbs run no Python code
+    if answer[0] == "run":
+        from raceproof.detect import _run  # only here, as below: most verbs run no Python code
+
+        return _run.main(**answer[1])
+    from raceproof import runner
 
     return runner.run(*answer)
 

@@ -27,6 +27,8 @@ fn run_command(py: Python<'_>, argv: Vec<OsString>) -> PyResult<Bound<'_, PyAny>
             Setting::Nothing => settings.set_item(name, py.None())?,
             Setting::Text(text) => settings.set_item(name, text)?,
             Setting::Number(number) => settings.set_item(name, number)?,
+            Setting::Texts(texts) => settings.set_item(name, texts)?,
+            Setting::Flag(flag) => settings.set_item(name, flag)?,
         }
     }
     Ok((request.verb, settings).into_pyobject(py)?.into_any())

@@ -4,6 +4,7 @@
 
 mod cache;
 mod command;
+mod detection;
 mod dict;
 mod errors;
 mod exploration;
@@ -61,6 +62,7 @@ const PARTS: &[Part] = &[
     map::add,
     monitor::add,
     exploration::add,
+    detection::add,
 ];
 
 #[pymodule(gil_used = false)]

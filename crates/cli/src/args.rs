@@ -39,6 +39,8 @@ pub enum Command {
     /// Run a scenario under control, schedule after schedule, until one fails or all are walked through. This executes
     /// the code, in a child process with limits on time and memory
     Explore(ExploreArgs),
+    /// Run a program under the race detector, and tell what its threads did without order. This executes the program
+    Run(RunArgs),
     /// Show what running programs say of their health, and their incidents, on a page of this machine
     Dashboard(DashboardArgs),
 }
@@ -218,6 +220,30 @@ pub struct ExploreArgs {
     /// Let the child process have no more memory than so many MiB; 0 is no limit
     #[arg(long, value_name = "MIB", default_value_t = 4096)]
     pub memory_limit: u64,
+}
+
+/// What `run` can be told.
+#[derive(Debug, Args)]
+#[command(after_help = "exit status: 1 findings, 2 could not do it, else that of the program")]
+pub struct RunArgs {
+    /// The script
+    #[arg(value_name = "SCRIPT")]
+    pub target: String,
+    /// What the script is told
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGUMENTS")]
+    pub arguments: Vec<String>,
+    /// The script is the name of a module, as for `python -m`
+    #[arg(long, short)]
+    pub module: bool,
+    /// How findings are shown
+    #[arg(long, value_parser = formats(), default_value = "text", value_name = "FORMAT")]
+    pub format: Format,
+    /// Write the findings to a file instead of the standard error
+    #[arg(long, short, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Hide findings that we are less sure of [default: medium]
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub confidence: Option<ConfidenceArg>,
 }
 
 /// What `dashboard` can be told.

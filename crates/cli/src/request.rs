@@ -18,6 +18,10 @@ pub enum Setting {
     Text(String),
     /// A number.
     Number(u64),
+    /// Words.
+    Texts(Vec<String>),
+    /// Yes or no.
+    Flag(bool),
 }
 
 impl<T: Into<Setting>> From<Option<T>> for Setting {

@@ -11,6 +11,7 @@ import os
 import threading
 from pathlib import Path
 from typing import Any
+
 from raceproof.prove import _caller, _once, _quiet
 from raceproof.prove._globals import Globals
 from raceproof.prove._load import Modules

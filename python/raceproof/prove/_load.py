@@ -13,7 +13,6 @@ from pathlib import Path
 
 from raceproof.prove import _stubs
 
-
 _INSTALLED = tuple({sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _IMPORTED = set()
 

@@ -75,6 +75,9 @@ impl Exploration {
             let noted = told.iter().find(|told| told.step == idx);
             let thread = step.event.thread.idx();
             if let Some((text, file, line)) = noted.and_then(|noted| noted.note.clone()) {
+                if text.is_empty() {
+                    return None;
+                }
                 return Some(Line { thread, file, line, text, decides: decides(idx), is_own: true });
             }
             let origin = session.site_of_label(step.label).map(|site| &site.origin);
@@ -107,7 +110,7 @@ impl Exploration {
     fn finding(&self, files: &mut Files) -> Option<Finding> {
         let failure = self.failure()?;
         let explanation = self.outcome.explanation.as_ref()?;
-        let mut spans = Spans { files, known: Vec::new() };
+        let mut spans = Spans::new(files);
         let steps: Vec<ObservedStep> = self
             .lines
             .iter()
@@ -137,13 +140,19 @@ impl Exploration {
 }
 
 /// Spans of lines in files that are read as they are needed; a file that cannot be read is empty.
-struct Spans<'a> {
+pub struct Spans<'a> {
     files: &'a mut Files,
     known: Vec<(String, FileId, String)>,
 }
 
-impl Spans<'_> {
-    fn of(&mut self, path: &str, line: u32) -> Span {
+impl<'a> Spans<'a> {
+    /// In these files, to which those that are read are added.
+    pub fn new(files: &'a mut Files) -> Spans<'a> {
+        Spans { files, known: Vec::new() }
+    }
+
+    /// The line of a file.
+    pub fn of(&mut self, path: &str, line: u32) -> Span {
         let idx = self.known.iter().position(|(known, ..)| known == path).unwrap_or_else(|| {
             let text = std::fs::read_to_string(path).unwrap_or_default();
             let shown = std::env::current_dir().ok().and_then(|here| {

@@ -32,3 +32,4 @@ pub mod set;
 pub mod sharing;
 pub mod slots;
 pub mod symbol;
+pub mod watch;

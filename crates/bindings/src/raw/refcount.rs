@@ -46,6 +46,22 @@ pub unsafe fn decref(object: *mut PyObject) {
     };
 }
 
+/// Was the object made by this thread? With a GIL nobody knows, and the answer is no.
+///
+/// # Safety
+/// `object` is alive.
+#[inline(always)]
+pub unsafe fn is_made_here(object: *mut PyObject) -> bool {
+    #[cfg(Py_GIL_DISABLED)]
+    // SAFETY: the caller's promise.
+    return unsafe { free_threaded::is_owned(object) };
+    #[cfg(not(Py_GIL_DISABLED))]
+    {
+        let _ = object;
+        false
+    }
+}
+
 /// Reads a slot that other threads may replace at the same time, and takes a reference to what it holds; null if the
 /// slot is empty. Lock-free: it tries to count, then looks whether the slot still holds the same object.
 ///
@@ -202,7 +218,7 @@ mod free_threaded {
 
     /// Is the plain count ours to write?
     #[inline(always)]
-    unsafe fn is_owned(object: *mut PyObject) -> bool {
+    pub unsafe fn is_owned(object: *mut PyObject) -> bool {
         // SAFETY: the caller's promise; CPython reads this word racily too.
         unsafe { (*object).ob_tid == thread_id() }
     }

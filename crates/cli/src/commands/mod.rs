@@ -7,6 +7,7 @@ mod explore;
 mod fix;
 mod prove;
 mod rules;
+mod run;
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -32,6 +33,7 @@ pub(crate) fn run(command: &Command) -> Result<Answer, Error> {
         Command::Rules => rules::run()?,
         Command::Dashboard(args) => dashboard::run(args)?,
         Command::Explore(args) => return Ok(Answer::Run(explore::run(args)?)),
+        Command::Run(args) => return Ok(Answer::Run(run::run(args))),
     };
     Ok(Answer::Exit(exit))
 }

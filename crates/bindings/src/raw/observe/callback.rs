@@ -1,6 +1,7 @@
 //! The callbacks of `sys.monitoring`: called before each instruction of code that is seen, and at the start of each
 //! function that is not known yet.
 
+use std::cell::Cell;
 use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -87,7 +88,7 @@ slot! {
             return keep();
         };
         let is_iteration_atomic = program::is_iteration_atomic();
-        let look = Look { frame, builtins, is_iteration_atomic };
+        let look = Look { frame, builtins, is_iteration_atomic, key: Cell::new(None) };
         let sight = {
             let _aside = Aside::step();
             look.at(&instruction)

@@ -5,6 +5,7 @@
 
 use std::mem::size_of;
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pyo3::ffi::{self, PyObject};
 
@@ -17,6 +18,16 @@ const CURRENT_FRAME: usize = 72;
 const CODE: usize = 0;
 const GLOBALS: usize = 24;
 const LOCALS: usize = 72;
+
+/// Where it keeps the frame that called it, the instruction that runs, and who owns it.
+const PREVIOUS: usize = 8;
+const INSTRUCTION: usize = 56;
+const OWNER: usize = 70;
+/// The owner of a frame that stands for C code between Python code.
+const OWNED_BY_C: u8 = 3;
+
+/// Where a code object keeps its instructions; found out by [`calibrate`].
+static INSTRUCTIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// Is the layout the one that is written here?
 pub const IS_KNOWN: bool = cfg!(all(Py_3_13, not(Py_3_14)));
@@ -93,6 +104,47 @@ impl Frame {
             }
         }
     }
+}
+
+/// Finds out where code objects keep their instructions, from the frame that stands before `offset` of `code`; false if
+/// it does not agree with what was found before.
+///
+/// # Safety
+/// As [`Frame::current`].
+pub unsafe fn calibrate(code: *mut PyObject, offset: usize) -> bool {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let base = *ffi::PyThreadState_Get().cast::<u8>().add(CURRENT_FRAME).cast::<*mut u8>();
+        let at = *base.add(INSTRUCTION).cast::<usize>();
+        let found = at.wrapping_sub(code as usize).wrapping_sub(offset);
+        let known = INSTRUCTIONS.swap(found, Relaxed);
+        // Behind the fields of a code object, of which there are fewer than 64.
+        (size_of::<PyObject>()..512).contains(&found) && (known == 0 || known == found)
+    }
+}
+
+/// The calls that led here, the innermost first: code objects, borrowed, and the offsets at which they stand. Says how
+/// many there are.
+///
+/// # Safety
+/// The thread is attached, `IS_KNOWN` holds, and [`calibrate`] has agreed.
+pub unsafe fn walk(calls: &mut [(usize, u32)]) -> usize {
+    let mut n = 0;
+    // SAFETY: the caller's promise; the frames below the one that runs stand still meanwhile.
+    unsafe {
+        let mut base = *ffi::PyThreadState_Get().cast::<u8>().add(CURRENT_FRAME).cast::<*mut u8>();
+        while !base.is_null() && n < calls.len() {
+            if *base.add(OWNER) != OWNED_BY_C {
+                let code = *base.add(CODE).cast::<usize>();
+                let at = *base.add(INSTRUCTION).cast::<usize>();
+                let offset = at.wrapping_sub(code).wrapping_sub(INSTRUCTIONS.load(Relaxed));
+                calls[n] = (code, offset as u32);
+                n += 1;
+            }
+            base = *base.add(PREVIOUS).cast::<*mut u8>();
+        }
+    }
+    n
 }
 
 /// Reads a pointer that lies in an object, behind its header and so many bytes.

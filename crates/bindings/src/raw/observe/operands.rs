@@ -3,6 +3,7 @@
 //! One instruction on one built-in container is one step (see `facts::promises`), and so is one call of one method of
 //! it. Nothing in here runs Python code: keys are compared only if they are plain values.
 
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::mem::size_of;
 use std::ptr::null_mut;
@@ -179,6 +180,8 @@ pub struct Builtins {
     containers: Addresses,
     /// Where a view or an iterator keeps what it goes over.
     over: HashMap<usize, usize, FxBuildHasher>,
+    /// What calls `__call__` of a class in Python.
+    python_call: usize,
 }
 
 impl Builtins {
@@ -221,6 +224,13 @@ impl Builtins {
         is_within && unsafe { member(sample.as_ptr(), behind_header) } == target.as_ptr()
     }
 
+    /// An object of a class in Python that can be called.
+    pub fn add_python_call(&mut self, sample: &Bound<'_, PyAny>) {
+        // SAFETY: the type of an object is alive.
+        let call = unsafe { (*ffi::Py_TYPE(sample.as_ptr())).tp_call };
+        self.python_call = call.map_or(0, |call| call as usize);
+    }
+
     /// A type of containers, besides the built-in ones.
     pub fn add_container(&mut self, kind: *mut PyObject) {
         self.containers.insert(kind as usize);
@@ -228,7 +238,10 @@ impl Builtins {
 }
 
 /// The definition of a method or function in C, and the object that it is bound to (null for none).
-unsafe fn definition(callable: *mut PyObject) -> Option<(usize, *mut PyObject)> {
+///
+/// # Safety
+/// The object is alive.
+pub unsafe fn definition(callable: *mut PyObject) -> Option<(usize, *mut PyObject)> {
     // SAFETY: the object is alive; each type keeps its definition there.
     unsafe {
         let kind = ffi::Py_TYPE(callable);
@@ -250,6 +263,8 @@ pub struct Look<'a> {
     pub builtins: &'a Builtins,
     /// Is C code that reads item by item one step?
     pub is_iteration_atomic: bool,
+    /// Where all of a container is touched because its size changes: the hash of the key that comes or goes.
+    pub key: Cell<Option<u32>>,
 }
 
 impl Look<'_> {
@@ -277,7 +292,10 @@ impl Look<'_> {
                 Kind::StoreCell => one(Action::Write, self.frame.local(instruction.arg as usize), Part::All),
                 Kind::LoadItem => self.item(top(1), top(0), Action::Read),
                 Kind::StoreItem => self.item(top(1), top(0), Action::Write),
-                Kind::DeleteItem => self.whole(top(1), Action::Update),
+                Kind::DeleteItem => {
+                    self.note_key(top(1), top(0));
+                    self.whole(top(1), Action::Update)
+                }
                 Kind::Contains => match self.container(top(0)) {
                     object if object.is_null() => Sight::Nothing,
                     object => one(Action::Read, object, key_of(object, top(1))),
@@ -343,7 +361,11 @@ impl Look<'_> {
         null_mut()
     }
 
-    unsafe fn is_container(&self, object: *mut PyObject, kind: *mut ffi::PyTypeObject) -> bool {
+    /// Is it a built-in container, or one that is known?
+    ///
+    /// # Safety
+    /// The object is alive, and this is its type.
+    pub unsafe fn is_container(&self, object: *mut PyObject, kind: *mut ffi::PyTypeObject) -> bool {
         // SAFETY: the object is alive.
         unsafe {
             ffi::PyDict_Check(object) != 0
@@ -400,7 +422,21 @@ impl Look<'_> {
                 (_, true) => (Action::Update, Part::All),
                 (_, false) => (action, key_part),
             };
+            if part == Part::All {
+                self.note_key(object, key);
+            }
             Sight::Touches(Touch { action, object, part }, None)
+        }
+    }
+
+    /// Notes the key of a dict or set whose size may change.
+    unsafe fn note_key(&self, object: *mut PyObject, key: *mut PyObject) {
+        // SAFETY: operands are alive.
+        unsafe {
+            let is_keyed = !object.is_null() && (ffi::PyDict_Check(object) != 0 || ffi::PySet_Check(object) != 0);
+            if is_keyed && let Part::Item(key) = key_of(object, key) {
+                self.key.set(Some(key));
+            }
         }
     }
 
@@ -478,10 +514,7 @@ impl Look<'_> {
         // SAFETY: operands are alive.
         unsafe {
             let Some((definition, bound)) = definition(callable) else {
-                // A class: `list(x)`. Python functions and their classes see to themselves.
-                let is_builtin_class = ffi::PyType_Check(callable) != 0
-                    && ffi::PyType_HasFeature(callable.cast(), ffi::Py_TPFLAGS_HEAPTYPE) == 0;
-                return if is_builtin_class { self.arguments(argument, 0) } else { Sight::Nothing };
+                return self.of_object_call(callable, argument);
             };
             let is_method = bound.is_null() || (ffi::PyModule_Check(bound) == 0 && ffi::PyType_Check(bound) == 0);
             let is_descriptor = ffi::Py_TYPE(callable) == &raw mut ffi::PyMethodDescr_Type;
@@ -496,6 +529,26 @@ impl Look<'_> {
             }
             let call = self.builtins.calls.get(&definition).copied();
             self.do_call(call.unwrap_or_else(|| self.unknown(owner)), owner, argument, first, above)
+        }
+    }
+
+    /// A call of what is no function in C: a class, a Python function, an object with `__call__`.
+    unsafe fn of_object_call(&self, callable: *mut PyObject, argument: impl Fn(usize) -> *mut PyObject) -> Sight {
+        // SAFETY: operands are alive.
+        unsafe {
+            let kind = ffi::Py_TYPE(callable);
+            if ffi::PyType_Check(callable) != 0 {
+                // `list(x)` reads; a class in Python sees to itself.
+                let is_builtin = ffi::PyType_HasFeature(callable.cast(), ffi::Py_TPFLAGS_HEAPTYPE) == 0;
+                return if is_builtin { self.arguments(argument, 0) } else { Sight::Nothing };
+            }
+            let call = (*kind).tp_call.map_or(0, |call| call as usize);
+            let is_python = call == self.builtins.python_call || kind == &raw mut ffi::PyFunction_Type;
+            if is_python || self.builtins.immutable.contains(&(kind as usize)) {
+                return Sight::Nothing;
+            }
+            // An object that is called in C keeps state, as a cache does.
+            Sight::Touches(Touch { action: Action::Update, object: callable, part: Part::All }, None)
         }
     }
 
@@ -547,7 +600,10 @@ impl Look<'_> {
                     Part::Item(key) if ffi::PyDict_Check(owner) == 0 || self.holds(owner, argument(first)) => {
                         one(Action::Update, owner, Part::Item(key))
                     }
-                    _ => one(Action::Update, owner, Part::All),
+                    _ => {
+                        self.note_key(owner, argument(first));
+                        one(Action::Update, owner, Part::All)
+                    }
                 },
                 Call::UpdateAll => {
                     let target = Touch { action: Action::Update, object: owner, part: Part::All };
