@@ -166,6 +166,7 @@ class _Instrument:
     def __enter__(self):
         self.install()
         self.met = []
+        _threads.hook_before = threading.excepthook
         self._patch(threading, "Lock", control.Lock)
         self._patch(threading, "_allocate_lock", control.Lock)
         self._patch(_thread, "allocate_lock", control.Lock)

@@ -15,7 +15,6 @@ SimpleQueue = queue.SimpleQueue
 Thread_start = threading.Thread.start
 Thread_join = threading.Thread.join
 Thread_is_alive = threading.Thread.is_alive
-excepthook = threading.excepthook
 get_ident = threading.get_ident
 sleep = time.sleep
 clocks = {

@@ -7,6 +7,10 @@ from raceproof._native import control
 from raceproof.instrument import _real
 
 
+# What showed lost exceptions when the exploration began. A hook that the program sets itself is called instead.
+hook_before = threading.excepthook
+
+
 def start(thread):
     """`threading.Thread.start`."""
     if control.seat() < 0:
@@ -40,7 +44,7 @@ def _run(thread):
 
 
 def _report(error, thread):
-    if threading.excepthook is _real.excepthook:
+    if threading.excepthook is hook_before:
         control.fail(error)
     else:
         threading.excepthook(threading.ExceptHookArgs((type(error), error, error.__traceback__, thread)))
