@@ -23,7 +23,11 @@ from raceproof.instrument import _SITE, _TOOLS, _real, is_seen
 _RUNS = 1_000
 # A thread stops at one in about so many instructions; what a run takes of these is chance. 0 is an undisturbed run.
 _RATES = (2, 6, 20, 60, 200, 1_000, 0)
+# How many eighths of the stops are sleeps; the others give the processor up or spin. On a busy machine only sleeps let
+# another thread of ours go first.
+_SLEEPS = (1, 4, 8)
 _SPINS_MAX = 500
+_NAP_S = 1e-5
 _SWITCH_S = 1e-5
 
 
@@ -206,14 +210,14 @@ class _Crew:
                 self.left[number].release()
 
     def _meet(self):
-        """Waits a moment until all are here. Those who are early spin: a wake-up would take longer than most races."""
+        """Waits until all are here. At first it spins: a wake-up would take longer than most races."""
         n = len(self.threads)
-        if self.arrived.fetch_add(1) + 1 == n:
-            return
+        self.arrived.fetch_add(1)
         for _ in range(_SPINS_MAX):
             if self.arrived.get() >= n:
                 return
-        _real.sleep(0)
+        while self.arrived.get() < n:
+            _real.sleep(_NAP_S)
 
     def _call(self, number):
         _HERE.seat = (self, number)
@@ -297,18 +301,18 @@ class _Disturbed:
     def begin(self, chance):
         """A run begins."""
         if self.tool is not None:
-            control.preempt(chance.choice(_RATES), chance.getrandbits(63))
+            control.preempt(chance.choice(_RATES), chance.choice(_SLEEPS), chance.getrandbits(63))
 
     def pause(self):
         """A run has ended."""
         if self.tool is not None:
-            control.preempt(0, 0)
+            control.preempt(0, 0, 0)
 
     def __exit__(self, *error):
         sys.setswitchinterval(self.interval)
         if self.tool is None:
             return
-        control.preempt(0, 0)
+        control.preempt(0, 0, 0)
         for code in self.codes:
             sys.monitoring.set_local_events(self.tool, code, 0)
         sys.monitoring.register_callback(self.tool, sys.monitoring.events.INSTRUCTION, None)
