@@ -6,6 +6,7 @@ at instructions of code that is seen.
 """
 
 import asyncio
+import functools
 import gc
 import inspect
 import random
@@ -323,13 +324,46 @@ def _codes(threads):
     """The code that is seen: of the project, and of the packages that the threads come from."""
     packages = {_package(getattr(it, "__module__", None) or "") for it in threads}
     found = {}
-    for function in gc.get_objects():
-        if type(function) is not types.FunctionType or id(function.__code__) in found:
-            continue
+    for function in _functions(threads):
         is_installed = function.__code__.co_filename.startswith(_SITE)
         if is_seen(function.__code__) and (not is_installed or _package(function.__module__ or "") in packages):
             _nest(function.__code__, found)
     return list(found.values())
+
+
+def _functions(threads):
+    """The functions that the threads are made of, and those of all modules. The garbage collector cannot be asked: on
+    3.13t it no longer knows of functions that are older than the first thread."""
+    known = {}
+    work = [*threads, *gc.get_objects()]
+    work += [value for module in list(sys.modules.values()) for value in list(getattr(module, "__dict__", {}).values())]
+    while work:
+        thing = work.pop()
+        kind = type(thing)
+        if kind is types.FunctionType:
+            if id(thing) not in known:
+                known[id(thing)] = thing
+                work += _inner(thing)
+        elif kind in (staticmethod, classmethod, types.MethodType):
+            work.append(thing.__func__)
+        elif kind is functools.partial:
+            work.append(thing.func)
+        elif kind is property:
+            work += (thing.fget, thing.fset, thing.fdel)
+        elif issubclass(kind, type) and id(thing) not in known:
+            known[id(thing)] = thing
+            work += list(vars(thing).values())
+    return [it for it in known.values() if type(it) is types.FunctionType]
+
+
+def _inner(function):
+    """What a function holds in its closure, and what it wraps."""
+    yield getattr(function, "__wrapped__", None)
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            continue
 
 
 def _package(module):

@@ -8,9 +8,7 @@ use detect::judge::{self, Judged, Pattern, Site, Source};
 use detect::memory::{Access, Relation};
 use detect::order::Nested;
 use detect::rules;
-use facts::{
-    CallStep, Confidence, Evidence, Files, Finding, Fingerprint, Path, RuleInfo, Runtime, Span,
-};
+use facts::{CallStep, Confidence, Evidence, Files, Finding, Fingerprint, Path, RuleInfo, Runtime, Span};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use report::{Format, Page, Summary};
