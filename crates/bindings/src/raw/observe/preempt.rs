@@ -83,7 +83,7 @@ fn is_here(one_in: u32) -> Option<u64> {
 fn stop(chance: u64) {
     if chance % 8 < u64::from(SLEEPS.load(Relaxed)) {
         std::thread::sleep(Duration::from_micros(1 + chance / 16 % SLEEP_US_MAX));
-    } else if chance / 8 % 2 == 0 {
+    } else if (chance / 8).is_multiple_of(2) {
         std::thread::yield_now();
     } else {
         (0..chance / 16 % 2_000).for_each(|_| std::hint::spin_loop());
