@@ -1,6 +1,7 @@
 """`stress`: real threads, disturbed. What it finds is real; what it does not find says little."""
 
 import asyncio
+import subprocess
 import sys
 import threading
 import time
@@ -40,6 +41,32 @@ def test_a_lost_update_is_found_every_time():
         assert outcome.errors == ["the invariant does not hold"]
         with pytest.raises(AssertionError, match="real threads failed"):
             outcome.assert_holds()
+
+
+def test_functions_that_are_older_than_all_threads_are_disturbed_too():
+    """The collector of 3.13t forgets those when the first thread starts."""
+    code = """
+import threading
+from raceproof.testing import stress
+
+class Bank:
+    def __init__(self):
+        self.total = 0
+
+    def add(self):
+        self.total += 1
+
+    def twice(self):
+        self.add()
+
+for _ in range(2):
+    thread = threading.Thread(target=Bank)
+    thread.start()
+    thread.join()
+assert stress(Bank, [Bank.twice, Bank.twice], lambda bank: bank.total == 2, runs=5_000).verdict == "failed"
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_a_locked_counter_holds_for_all_runs_asked_for():

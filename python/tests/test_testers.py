@@ -91,6 +91,18 @@ def locked():
     return _locked
 
 
+_locked_by_ours = None
+_our_lock = raceproof.Lock()
+
+
+def locked_by_ours():
+    global _locked_by_ours
+    with _our_lock:
+        if _locked_by_ours is None:
+            _locked_by_ours = Service()
+    return _locked_by_ours
+
+
 async def locked_async():
     return locked()
 
@@ -165,6 +177,7 @@ def test_a_safe_singleton_is_reported_as_safe(getter):
 
 def test_a_locked_singleton_is_proved():
     assert singleton(locked).outcome.verdict == "proved"
+    assert singleton(locked_by_ours).outcome.verdict == "proved"
 
 
 def test_a_lock_of_an_event_loop_does_not_pass():

@@ -18,10 +18,10 @@ _ABSENT = object()
 _STATEFUL_MODULES = {"queue", "threading", "asyncio.locks", "asyncio.queues", "collections", "types", "weakref"}
 _CONTAINERS = (list, dict, set, collections.deque, bytearray)
 _METHODS = (types.FunctionType, staticmethod, classmethod, property, functools.cached_property)
-# Parts of raceproof that hold what others put there, and never make anybody wait.
+# Parts of raceproof that never make anybody wait, and the locks that exploration stands in for.
 _NEVER_WAIT = {
-    "ABSENT", "AtomicInt", "AtomicReference", "ConcurrentMap", "CounterMap", "StripedCounter", "ThreadLocal",
-    "ThreadSafeDict", "ThreadSafeList", "ThreadSafeSet",
+    "ABSENT", "AtomicInt", "AtomicReference", "ConcurrentMap", "CounterMap", "Lock", "RLock", "StripedCounter",
+    "ThreadLocal", "ThreadSafeDict", "ThreadSafeList", "ThreadSafeSet",
 }  # fmt: skip
 
 

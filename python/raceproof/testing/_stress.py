@@ -6,6 +6,7 @@ at instructions of code that is seen.
 """
 
 import asyncio
+import functools
 import gc
 import inspect
 import random
@@ -23,7 +24,11 @@ from raceproof.instrument import _SITE, _TOOLS, _real, is_seen
 _RUNS = 1_000
 # A thread stops at one in about so many instructions; what a run takes of these is chance. 0 is an undisturbed run.
 _RATES = (2, 6, 20, 60, 200, 1_000, 0)
+# How many eighths of the stops are sleeps; the others give the processor up or spin. On a busy machine only sleeps let
+# another thread of ours go first.
+_SLEEPS = (1, 4, 8)
 _SPINS_MAX = 500
+_NAP_S = 1e-5
 _SWITCH_S = 1e-5
 
 
@@ -206,14 +211,14 @@ class _Crew:
                 self.left[number].release()
 
     def _meet(self):
-        """Waits a moment until all are here. Those who are early spin: a wake-up would take longer than most races."""
+        """Waits until all are here. At first it spins: a wake-up would take longer than most races."""
         n = len(self.threads)
-        if self.arrived.fetch_add(1) + 1 == n:
-            return
+        self.arrived.fetch_add(1)
         for _ in range(_SPINS_MAX):
             if self.arrived.get() >= n:
                 return
-        _real.sleep(0)
+        while self.arrived.get() < n:
+            _real.sleep(_NAP_S)
 
     def _call(self, number):
         _HERE.seat = (self, number)
@@ -297,18 +302,18 @@ class _Disturbed:
     def begin(self, chance):
         """A run begins."""
         if self.tool is not None:
-            control.preempt(chance.choice(_RATES), chance.getrandbits(63))
+            control.preempt(chance.choice(_RATES), chance.choice(_SLEEPS), chance.getrandbits(63))
 
     def pause(self):
         """A run has ended."""
         if self.tool is not None:
-            control.preempt(0, 0)
+            control.preempt(0, 0, 0)
 
     def __exit__(self, *error):
         sys.setswitchinterval(self.interval)
         if self.tool is None:
             return
-        control.preempt(0, 0)
+        control.preempt(0, 0, 0)
         for code in self.codes:
             sys.monitoring.set_local_events(self.tool, code, 0)
         sys.monitoring.register_callback(self.tool, sys.monitoring.events.INSTRUCTION, None)
@@ -319,13 +324,46 @@ def _codes(threads):
     """The code that is seen: of the project, and of the packages that the threads come from."""
     packages = {_package(getattr(it, "__module__", None) or "") for it in threads}
     found = {}
-    for function in gc.get_objects():
-        if type(function) is not types.FunctionType or id(function.__code__) in found:
-            continue
+    for function in _functions(threads):
         is_installed = function.__code__.co_filename.startswith(_SITE)
         if is_seen(function.__code__) and (not is_installed or _package(function.__module__ or "") in packages):
             _nest(function.__code__, found)
     return list(found.values())
+
+
+def _functions(threads):
+    """The functions that the threads are made of, and those of all modules. The garbage collector cannot be asked: on
+    3.13t it no longer knows of functions that are older than the first thread."""
+    known = {}
+    work = [*threads, *gc.get_objects()]
+    work += [value for module in list(sys.modules.values()) for value in list(getattr(module, "__dict__", {}).values())]
+    while work:
+        thing = work.pop()
+        kind = type(thing)
+        if kind is types.FunctionType:
+            if id(thing) not in known:
+                known[id(thing)] = thing
+                work += _inner(thing)
+        elif kind in (staticmethod, classmethod, types.MethodType):
+            work.append(thing.__func__)
+        elif kind is functools.partial:
+            work.append(thing.func)
+        elif kind is property:
+            work += (thing.fget, thing.fset, thing.fdel)
+        elif issubclass(kind, type) and id(thing) not in known:
+            known[id(thing)] = thing
+            work += list(vars(thing).values())
+    return [it for it in known.values() if type(it) is types.FunctionType]
+
+
+def _inner(function):
+    """What a function holds in its closure, and what it wraps."""
+    yield getattr(function, "__wrapped__", None)
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:
+            continue
 
 
 def _package(module):

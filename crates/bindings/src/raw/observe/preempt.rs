@@ -14,6 +14,8 @@ use crate::raw::native_type::slot;
 
 /// One in about so many instructions is a place to stop; none if it is 0.
 static ONE_IN: AtomicU32 = AtomicU32::new(0);
+/// How many eighths of the stops are sleeps.
+static SLEEPS: AtomicU32 = AtomicU32::new(0);
 static SEED: AtomicU64 = AtomicU64::new(0);
 static N_THREADS: AtomicU64 = AtomicU64::new(0);
 /// The longest stop by far is a sleep of so many microseconds.
@@ -43,9 +45,11 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(preempt, module)?)
 }
 
-/// Threads are stopped at one in about `one_in` instructions from now on; at none if it is 0.
+/// Threads are stopped at one in about `one_in` instructions from now on, at none if it is 0; `sleeps` eighths of the
+/// stops are sleeps.
 #[pyfunction]
-fn preempt(one_in: u32, seed: u64) {
+fn preempt(one_in: u32, sleeps: u32, seed: u64) {
+    SLEEPS.store(sleeps, Relaxed);
     SEED.store(seed, Relaxed);
     ONE_IN.store(one_in, Relaxed);
 }
@@ -77,10 +81,12 @@ fn is_here(one_in: u32) -> Option<u64> {
 }
 
 fn stop(chance: u64) {
-    match chance % 8 {
-        0..4 => std::thread::yield_now(),
-        4..7 => (0..chance / 8 % 2_000).for_each(|_| std::hint::spin_loop()),
-        _ => std::thread::sleep(Duration::from_micros(1 + chance / 8 % SLEEP_US_MAX)),
+    if chance % 8 < u64::from(SLEEPS.load(Relaxed)) {
+        std::thread::sleep(Duration::from_micros(1 + chance / 16 % SLEEP_US_MAX));
+    } else if (chance / 8).is_multiple_of(2) {
+        std::thread::yield_now();
+    } else {
+        (0..chance / 16 % 2_000).for_each(|_| std::hint::spin_loop());
     }
 }
 
