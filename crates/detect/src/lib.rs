@@ -16,12 +16,14 @@
 //! | [`memory`] | the variables, and the rules of FastTrack |
 //! | [`judge`] | what a conflict is called, and which matters most |
 //! | [`order`] | locks that are taken in circles |
+//! | [`rules`] | the rules that only a run can breach |
 
 pub mod clock;
 pub mod judge;
 pub mod lock;
 pub mod memory;
 pub mod order;
+pub mod rules;
 pub mod thread;
 
 /// The number of a stack, for whoever keeps them; 0 for none.

@@ -7,7 +7,8 @@ use detect::Stack;
 use detect::judge::{self, Judged, Pattern, Site, Source};
 use detect::memory::{Access, Relation};
 use detect::order::Nested;
-use facts::{CallStep, Confidence, Evidence, Files, Finding, Fingerprint, Path, RuleInfo, Runtime, Severity, Span};
+use detect::rules;
+use facts::{CallStep, Confidence, Evidence, Files, Finding, Fingerprint, Path, RuleInfo, Runtime, Span};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use report::{Format, Page, Summary};
@@ -22,33 +23,15 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(conclude, module)?)
 }
 
-static WRITES: RuleInfo = RuleInfo {
-    name: "unordered-writes",
-    code: "RP911",
-    severity: Severity::Warning,
-    summary: "two threads write the same state and nothing orders them",
-    docs: "",
-    on_by_default: true,
-};
-
-static READ: RuleInfo = RuleInfo {
-    name: "unordered-read",
-    code: "RP912",
-    severity: Severity::Info,
-    summary: "state is read while another thread may write it",
-    docs: "",
-    on_by_default: true,
-};
-
 fn rule(pattern: Pattern) -> &'static RuleInfo {
     match pattern {
         Pattern::LostUpdate => rule_named("unlocked-increment"),
-        Pattern::UnorderedWrites => &WRITES,
+        Pattern::UnorderedWrites => &rules::WRITES,
         Pattern::CheckThenAct => rule_named("check-then-act"),
         Pattern::SplitSection => rule_named("split-critical-section"),
         Pattern::Iteration => rule_named("iteration-during-mutation"),
         Pattern::TornRead => rule_named("torn-read"),
-        Pattern::UnorderedRead => &READ,
+        Pattern::UnorderedRead => &rules::READ,
     }
 }
 
@@ -375,14 +358,14 @@ impl Report {
         let least = parse(confidence)?;
         let (shown, hidden): (Vec<_>, Vec<_>) =
             self.findings.iter().cloned().partition(|finding| finding.confidence >= least);
-        let mut rules: Vec<&'static RuleInfo> = self.findings.iter().map(|finding| finding.rule).collect();
-        rules.sort_by_key(|rule| rule.code);
-        rules.dedup();
+        let mut of_rules: Vec<&'static RuleInfo> = self.findings.iter().map(|finding| finding.rule).collect();
+        of_rules.sort_by_key(|rule| rule.code);
+        of_rules.dedup();
         let runtime = if cfg!(Py_GIL_DISABLED) { Runtime::FreeThreaded } else { Runtime::Gil };
         let summary =
             Summary { n_files: self.files.len(), n_hidden: hidden.len(), elapsed: None, limits: self.limits.clone() };
         let version = env!("CARGO_PKG_VERSION");
-        let page = Page { files: &self.files, findings: &shown, rules: &rules, runtime, version, colour, summary };
+        let page = Page { files: &self.files, findings: &shown, rules: &of_rules, runtime, version, colour, summary };
         Ok(report::render(format, &page))
     }
 }

@@ -1,5 +1,7 @@
 //! `raceproof explain`: the page of a rule, which is also its test.
 
+use facts::RuleInfo;
+
 use super::print;
 use crate::Exit;
 use crate::args::ExplainArgs;
@@ -7,7 +9,11 @@ use crate::error::Error;
 use crate::selection;
 
 pub(super) fn run(args: &ExplainArgs) -> Result<Exit, Error> {
-    let rule = selection::rule(&args.rule)?;
+    let is_meant = |rule: &&RuleInfo| rule.name == args.rule || rule.code.eq_ignore_ascii_case(&args.rule);
+    let rule = match detect::rules::ALL.into_iter().find(is_meant) {
+        Some(rule) => rule,
+        None => selection::rule(&args.rule)?,
+    };
     print(rule.docs)?;
     Ok(Exit::Clean)
 }
