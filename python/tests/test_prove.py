@@ -306,7 +306,7 @@ def test_a_loop_without_end_is_run_for_one_pass(tmp_path):
     [
         ("raise ValueError('no settings')", (), "cannot be imported: ValueError: no settings"),
         ("bytearray(2_000_000_000)", ("--memory-limit", "400"), "memory"),
-        ("while True: pass", ("--time-limit", "1"), ""),
+        ("while True: pass", ("--time-limit", "1"), "the time limit of 1 s was reached"),
     ],
 )
 def test_what_cannot_be_run_is_given_up_with_a_reason(tmp_path, line, limit, reason):

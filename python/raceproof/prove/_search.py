@@ -95,7 +95,8 @@ class Search:
                 self.modules.get(call.file)
         explored = []
         with self.watch:
-            for self.expects, calls in itertools.product(self.expected, list(self._calls())):
+            for expects, calls in itertools.product(self.expected, list(self._calls())):
+                self.expects = expects
                 explored += self._explored_of(calls)
                 if time.monotonic() > self.ends_at or any(it.is_it() for it in explored):
                     break
@@ -217,7 +218,9 @@ class Search:
         if all(self._is_async(call) for call in calls):
             modes = ["one", "each"] if any(side.is_task for side in self.sides) else ["each", "one"]
         for before in self._before(calls):
-            for loops, (keyed, arguments) in itertools.product(modes, _ARGUMENTS if len(before) < 2 else _ARGUMENTS_FEW):
+            for loops, (keyed, arguments) in itertools.product(
+                modes, _ARGUMENTS if len(before) < 2 else _ARGUMENTS_FEW
+            ):
                 for once, background in ((False, True), (False, False), (True, True)):
                     if (once or not background) and not self.is_endless:
                         continue
@@ -264,8 +267,7 @@ class Search:
             yield tuple(dict.fromkeys(calls))
         for other, call in itertools.islice(itertools.product(others, dict.fromkeys(calls)), _BEFORE_MAX):
             yield other, call
-        for pair in itertools.islice(itertools.permutations(others[:5], 2), _BEFORE_MAX):
-            yield pair
+        yield from itertools.islice(itertools.permutations(others[:5], 2), _BEFORE_MAX)
 
     def _others(self, calls):
         """Public methods of the classes, and functions of the modules, that may bring about the state."""
