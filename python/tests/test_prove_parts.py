@@ -5,7 +5,6 @@ import enum
 import sys
 import textwrap
 import types
-import typing
 import uuid
 
 import pytest
@@ -33,7 +32,7 @@ class Alert:
 
 
 class Store:
-    def __init__(self, alert: Alert, limit, callback, name: typing.Optional[str], *, id: uuid.UUID):
+    def __init__(self, alert: Alert, limit, callback, name: str | None, *, id: uuid.UUID):
         self.made_of = (alert, limit, callback, name, id)
 
 

@@ -95,7 +95,7 @@ impl Prover {
             sides: sides.collect(),
             place: scenario.place.clone(),
             place_file: self.path(&scenario.place_path),
-            expects: scenario.expects.as_str().to_owned(),
+            expects: scenario.expects.iter().map(|it| it.as_str().to_owned()).collect(),
             max_runs: self.max_runs,
             time_limit: self.time_limit,
             memory_limit: self.memory_limit,

@@ -42,7 +42,7 @@ pub enum Expects {
     Place,
     /// As with [`Expects::Serial`], and what a call returns is whole when it returns it.
     Whole,
-    /// The calls come to their end.
+    /// The calls come to their end, and raise nothing that they do not raise one after another.
     End,
 }
 
@@ -68,8 +68,8 @@ pub struct Scenario {
     pub place: String,
     /// The file in which it is spelled so.
     pub place_path: String,
-    /// What has to hold.
-    pub expects: Expects,
+    /// What has to hold: the first of these that some schedule breaks.
+    pub expects: Vec<Expects>,
 }
 
 /// Rules whose finding is shown by two paths whose outcome no order of the calls explains.
@@ -78,12 +78,11 @@ const SERIAL: &[&str] = &[
     "check-then-act",
     "copy-then-reset",
     "inconsistent-guard",
-    "iteration-during-mutation",
     "missing-recheck",
     "nulled-while-used",
+    "save-and-restore",
     "split-critical-section",
     "torn-read",
-    "unguarded-collection",
     "unlocked-lazy-init",
 ];
 
@@ -92,25 +91,31 @@ const SERIAL: &[&str] = &[
 /// # Errors
 /// Why there is none: lower case, no full stop.
 pub fn scenario(files: &Files, finding: &Finding) -> Result<Scenario, String> {
-    let of = |sides, place: &str, expects| Scenario {
+    let of = |sides, place: &str, expects: &[Expects]| Scenario {
         sides,
         place: place.to_owned(),
         place_path: files.get(finding.span.file).path.clone(),
-        expects,
+        expects: expects.to_vec(),
     };
     match finding.rule.name {
-        name if SERIAL.contains(&name) => Ok(of(paths(files, finding)?, &finding.place, Expects::Serial)),
+        name if SERIAL.contains(&name) => Ok(of(paths(files, finding)?, &finding.place, &[Expects::Serial])),
         // That a result was read after the update is another matter than the update.
-        "unlocked-increment" => Ok(of(paths(files, finding)?, &finding.place, Expects::Place)),
-        "publish-before-init" => Ok(of(paths(files, finding)?, &finding.place, Expects::Whole)),
-        "lock-order-inversion" => Ok(of(paths(files, finding)?, "", Expects::End)),
+        "unlocked-increment" => Ok(of(paths(files, finding)?, &finding.place, &[Expects::Place])),
+        // A container that changes under an iteration raises, most of the time.
+        "iteration-during-mutation" | "unguarded-collection" => {
+            Ok(of(paths(files, finding)?, &finding.place, &[Expects::End, Expects::Serial]))
+        }
+        "guarded-state-escapes" | "publish-before-init" => {
+            Ok(of(paths(files, finding)?, &finding.place, &[Expects::Whole]))
+        }
+        "lock-order-inversion" => Ok(of(paths(files, finding)?, "", &[Expects::End])),
         "self-deadlock" => {
             let function = Function { path: files.get(finding.span.file).path.clone(), name: finding.symbol.clone() };
             let lines = vec![lines(files, finding.span)];
-            Ok(of(vec![Side { functions: vec![function], lines, is_task: false }], "", Expects::End))
+            Ok(of(vec![Side { functions: vec![function], lines, is_task: false }], "", &[Expects::End]))
         }
-        "event-loop-lock" => Ok(of(uses(files, finding), &finding.place, Expects::End)),
-        name => Err(format!("no two calls show a finding of `{name}`: what it says is not about their order")),
+        "event-loop-lock" => Ok(of(uses(files, finding), &finding.place, &[Expects::End])),
+        name => Err(format!("a finding of `{name}` has no scenario of two calls")),
     }
 }
 
@@ -200,7 +205,7 @@ mod tests {
         assert_eq!(names, [("db.py", "Db.get"), ("api.py", "serve")]);
         assert_eq!(scenario.sides[0].lines, [Lines { path: "db.py".to_owned(), first: 2, last: 2 }]);
         assert!(scenario.sides[0].is_task);
-        assert_eq!((scenario.place.as_str(), scenario.expects), ("self._x", Expects::Serial));
+        assert_eq!((scenario.place.as_str(), &scenario.expects[..]), ("self._x", &[Expects::Serial][..]));
     }
 
     #[test]

@@ -4,7 +4,7 @@ would be, so that what changes behind the back of the caller is found."""
 import collections
 import collections.abc
 
-_TEXT = '''
+_TEXT = """
 def look_at_items(result):
     return {key: value for key, value in result.items()}
 
@@ -15,7 +15,7 @@ def look_at_all(result):
 
 def look_at_attributes(result):
     return {name: value for name, value in vars(result).items()}
-'''
+"""
 _seen = {}
 exec(compile(_TEXT, "<the caller>", "exec"), _seen)
 _LISTS = (list, set, collections.deque, collections.abc.KeysView, collections.abc.ValuesView, collections.abc.ItemsView)

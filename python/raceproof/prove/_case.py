@@ -4,6 +4,7 @@ It is plain data, so that it can be written into a test and run again after the 
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import inspect
 import itertools
@@ -246,6 +247,9 @@ class Runner:
                 result = function(*arguments, **named)
                 if inspect.isgenerator(result):
                     result = list(itertools.islice(result, _GENERATED_MAX))
+                elif isinstance(result, contextlib._GeneratorContextManager):
+                    with result as entered:
+                        result = entered
         except _once.PassEnds:
             result = None
         except Exception as error:

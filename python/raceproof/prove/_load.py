@@ -136,7 +136,9 @@ def _roots(file):
     for _ in range(3):
         if above == above.parent:
             break
-        if any((above / name).exists() for name in ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", ".git")):
+        if any(
+            (above / name).exists() for name in ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt", ".git")
+        ):
             yield above
             break
         above = above.parent

@@ -77,7 +77,8 @@ class Search:
         self.sides = [Side.of(side, request["place"]) for side in request["sides"]]
         self.place = request["place"]
         self.place_file = request["place_file"]
-        self.expects = request["expects"]
+        self.expected = request["expects"]
+        self.expects = self.expected[0]
         self.max_runs = request["max_runs"]
         self.modules = modules
         self.ends_at = time.monotonic() + request["time_limit"] * 0.8
@@ -94,7 +95,8 @@ class Search:
                 self.modules.get(call.file)
         explored = []
         with self.watch:
-            for calls in self._calls():
+            for expects, calls in itertools.product(self.expected, list(self._calls())):
+                self.expects = expects
                 explored += self._explored_of(calls)
                 if time.monotonic() > self.ends_at or any(it.is_it() for it in explored):
                     break
@@ -153,7 +155,7 @@ class Search:
             return self._note(str(cause))
         except RuntimeError as cause:
             return self._note(f"{cause}")
-        if self.expects == "end" and runner.stuck is not None and runner.stuck.kind in _STUCK:
+        if self.expected == ["end"] and runner.stuck is not None and runner.stuck.kind in _STUCK:
             return runner
         if runner.stuck is not None and not runner.serial:
             stuck = runner.stuck
@@ -169,7 +171,7 @@ class Search:
         if missing:
             lines = " and ".join(str(lines[0][1]) for lines in missing)
             return self._note(f"no call came to line {lines}")
-        kind = (case.calls, case.loops, case.background, runner.character())
+        kind = (case.expects, case.calls, case.loops, case.background, runner.character())
         if kind in self.known:
             return self._note("it was explored")
         self.known.add(kind)
@@ -189,7 +191,7 @@ class Search:
 
     def is_here(self, outcome):
         """Does the failure have to do with the lines or the place of the finding?"""
-        if self.expects == "end":
+        if self.expected == ["end"]:
             return True
         if outcome.kind in _STUCK or outcome.kind == "livelock":
             return False
@@ -216,7 +218,9 @@ class Search:
         if all(self._is_async(call) for call in calls):
             modes = ["one", "each"] if any(side.is_task for side in self.sides) else ["each", "one"]
         for before in self._before(calls):
-            for loops, (keyed, arguments) in itertools.product(modes, _ARGUMENTS if len(before) < 2 else _ARGUMENTS_FEW):
+            for loops, (keyed, arguments) in itertools.product(
+                modes, _ARGUMENTS if len(before) < 2 else _ARGUMENTS_FEW
+            ):
                 for once, background in ((False, True), (False, False), (True, True)):
                     if (once or not background) and not self.is_endless:
                         continue
@@ -263,8 +267,7 @@ class Search:
             yield tuple(dict.fromkeys(calls))
         for other, call in itertools.islice(itertools.product(others, dict.fromkeys(calls)), _BEFORE_MAX):
             yield other, call
-        for pair in itertools.islice(itertools.permutations(others[:5], 2), _BEFORE_MAX):
-            yield pair
+        yield from itertools.islice(itertools.permutations(others[:5], 2), _BEFORE_MAX)
 
     def _others(self, calls):
         """Public methods of the classes, and functions of the modules, that may bring about the state."""

@@ -1,8 +1,8 @@
 """Stands in for packages that are not installed, so that a module can be imported without them.
 
-A stub takes part in whatever the module does with it while it is imported: it is called, subclassed, used as a decorator
-or in an annotation, raised and caught. It does nothing. Only packages that cannot be found are stubbed, never modules
-of the standard library or of the program itself that exist.
+A stub takes part in whatever the module does with it while it is imported: it is called, subclassed, used as a
+decorator or in an annotation, raised and caught. It does nothing. Only packages that cannot be found are stubbed, never
+modules of the standard library or of the program itself that exist.
 """
 
 import importlib.abc

@@ -8,7 +8,7 @@ pub mod wire;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
@@ -80,8 +80,12 @@ pub fn ask(python: &Path, question: &Question) -> Result<Answer, Error> {
         .spawn()
         .map_err(cannot)?;
     let limit = Duration::from_secs(question.time_limit) + SPARE;
-    if !ends_within(&mut child, limit) {
-        return Ok(Answer::gave_up(format!("the time limit of {} s was reached", question.time_limit)));
+    // A child that a signal has ended had used up its time: the limit is set on it too.
+    if ends_within(&mut child, limit).is_none_or(|status| status.code().is_none()) {
+        let (seconds, runs) = (question.time_limit, question.max_runs);
+        return Ok(Answer::gave_up(format!(
+            "the time limit of {seconds} s was reached: raise --time-limit, or lower --max-runs ({runs})"
+        )));
     }
     let text = all_of(&mut out);
     Ok(Answer::from_json(&text)
@@ -89,11 +93,11 @@ pub fn ask(python: &Path, question: &Question) -> Result<Answer, Error> {
 }
 
 /// Waits for the end of a child; one that does not end in time is killed.
-fn ends_within(child: &mut Child, limit: Duration) -> bool {
+fn ends_within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
     let begun = Instant::now();
     while begun.elapsed() < limit {
         match child.try_wait() {
-            Ok(Some(_)) => return true,
+            Ok(Some(status)) => return Some(status),
             Ok(None) => std::thread::sleep(LOOK_EVERY),
             Err(_) => break,
         }
@@ -101,7 +105,7 @@ fn ends_within(child: &mut Child, limit: Duration) -> bool {
     // It may have ended by itself meanwhile, which is as good.
     let _ = child.kill();
     let _ = child.wait();
-    false
+    None
 }
 
 fn all_of(file: &mut File) -> String {

@@ -48,8 +48,8 @@ pub struct Question {
     pub place: String,
     /// Where it is spelled so.
     pub place_file: String,
-    /// `serial`, `whole` or `end`.
-    pub expects: String,
+    /// Of `serial`, `place`, `whole` and `end`: the first that some schedule breaks.
+    pub expects: Vec<String>,
     /// The most runs of an exploration.
     pub max_runs: u64,
     /// Seconds.
