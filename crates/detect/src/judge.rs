@@ -187,15 +187,8 @@ fn torn(all: &[Judged], source: &Source<'_>) -> Vec<Judged> {
             continue;
         }
         if let (Some(at), Some(by)) = sites {
-            let key = (
-                judged.owner.clone(),
-                at.function,
-                by.function,
-                write.thread,
-                write.clock,
-                read.thread,
-                read.clock,
-            );
+            let key =
+                (judged.owner.clone(), at.function, by.function, write.thread, write.clock, read.thread, read.clock);
             groups.entry(key).or_default().push(judged);
         }
     }
@@ -260,9 +253,8 @@ mod tests {
 
     #[test]
     fn what_is_added_does_not_hurt_who_takes_out() {
-        let step = |access: Access, method| {
-            Access { traits: Traits { is_one_step: true, method, ..access.traits }, ..access }
-        };
+        let step =
+            |access: Access, method| Access { traits: Traits { is_one_step: true, method, ..access.traits }, ..access };
         let (take, add) = (step(access(1, 2, 1, true), 1), step(access(2, 101, 0, true), 2));
         assert_eq!(names(&[("n", add, take)], true), []);
         assert_eq!(names(&[("n", take, step(access(2, 2, 1, true), 1))], true), [(Pattern::CheckThenAct, 1)]);

@@ -193,7 +193,8 @@ impl Memory {
         let (clock, hard) = watcher.times();
         let locks = watcher.lock_set(&self.lock_sets);
         let (thread, slot, stamp) = (watcher.thread, watcher.slot, watcher.stamp);
-        let now = Access { thread, slot, clock, hard, stamp, stack, locks, read: 0, version: 0, traits, is_told: false };
+        let now =
+            Access { thread, slot, clock, hard, stamp, stack, locks, read: 0, version: 0, traits, is_told: false };
         let mut shard = self.shard(address).lock();
         let object = shard.entry(address).or_insert_with(|| {
             let (word, bit) = Memory::bit(address);

@@ -81,9 +81,8 @@ impl Slots {
 
     fn take(&self, heard: &Message) -> (u32, u32, u32) {
         let mut free = self.free.lock();
-        let is_past = |(slot, time, hard): &(u32, u32, u32)| {
-            heard.clock.covers(*slot, *time) && heard.hard.covers(*slot, *hard)
-        };
+        let is_past =
+            |(slot, time, hard): &(u32, u32, u32)| heard.clock.covers(*slot, *time) && heard.hard.covers(*slot, *hard);
         match free.iter().rev().take(LOOKED_AT_MAX).position(is_past) {
             Some(from_end) => {
                 let at = free.len() - 1 - from_end;

@@ -8,9 +8,7 @@ use detect::judge::{self, Judged, Pattern, Site, Source};
 use detect::memory::{Access, Relation};
 use detect::order::Nested;
 use detect::rules;
-use facts::{
-    CallStep, Confidence, Evidence, Files, Finding, Fingerprint, Path, RuleInfo, Runtime, Span,
-};
+use facts::{CallStep, Confidence, Evidence, Files, Finding, Fingerprint, Path, RuleInfo, Runtime, Span};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use report::{Format, Page, Summary};
@@ -252,7 +250,9 @@ impl Builder<'_, '_> {
 
 fn message(pattern: Pattern, place: &str) -> String {
     match pattern {
-        Pattern::LostUpdate => format!("`{place}` is read and written back, and another thread can write it in between"),
+        Pattern::LostUpdate => {
+            format!("`{place}` is read and written back, and another thread can write it in between")
+        }
         Pattern::UnorderedWrites => format!("two threads write `{place}`, and chance says whose value stays"),
         Pattern::CheckThenAct => {
             format!("`{place}` is tested and then changed, and another thread can change it in between")
@@ -323,7 +323,8 @@ fn conclude(py: Python<'_>, tell: Bound<'_, PyAny>, branches: Bound<'_, PyAny>) 
         limits.push("so many variables that not all of them were watched".to_owned());
     }
     if !deaths::is_listening() {
-        limits.push("something else asked which objects die (tracemalloc does): some may be taken for others".to_owned());
+        limits
+            .push("something else asked which objects die (tracemalloc does): some may be taken for others".to_owned());
     }
     Ok(Report { files, findings, limits })
 }
@@ -361,12 +362,8 @@ impl Report {
         of_rules.sort_by_key(|rule| rule.code);
         of_rules.dedup();
         let runtime = if cfg!(Py_GIL_DISABLED) { Runtime::FreeThreaded } else { Runtime::Gil };
-        let summary = Summary {
-            n_files: self.files.len(),
-            n_hidden: hidden.len(),
-            elapsed: None,
-            limits: self.limits.clone(),
-        };
+        let summary =
+            Summary { n_files: self.files.len(), n_hidden: hidden.len(), elapsed: None, limits: self.limits.clone() };
         let version = env!("CARGO_PKG_VERSION");
         let page = Page { files: &self.files, findings: &shown, rules: &of_rules, runtime, version, colour, summary };
         Ok(report::render(format, &page))

@@ -269,7 +269,8 @@ impl Seen<'_> {
                 traits.method = self.method();
             }
             traits.is_initial = self.code.is_constructor && self.look.frame.local(0) == object;
-            let object = if is_attribute && ffi::PyModule_Check(object) != 0 { ffi::PyModule_GetDict(object) } else { object };
+            let object =
+                if is_attribute && ffi::PyModule_Check(object) != 0 { ffi::PyModule_GetDict(object) } else { object };
             let is_maker = if cfg!(Py_GIL_DISABLED) { refcount::is_made_here(object) } else { traits.is_initial };
             let stack = me.stacks.number(Some(self.offset));
             let Me { watcher, found, .. } = me;
@@ -321,9 +322,8 @@ unsafe fn is_plain_store(object: *mut PyObject, name: u32) -> bool {
         if (*kind).tp_setattro.is_none_or(|set| set as usize != ffi::PyObject_GenericSetAttr as *const () as usize) {
             return false;
         }
-        let look_up = *LOOK_UP.get_or_init(|| {
-            symbol::find(c"_PyType_LookupRef").map(|found| transmute::<*mut c_void, LookUp>(found))
-        });
+        let look_up = *LOOK_UP
+            .get_or_init(|| symbol::find(c"_PyType_LookupRef").map(|found| transmute::<*mut c_void, LookUp>(found)));
         let Some(look_up) = look_up else { return true };
         let Some(name) = DETECTOR.names.object(name) else { return true };
         let found = Held(look_up(kind, name.0));

@@ -64,7 +64,8 @@ impl Me {
     /// Where the cache keeps an access.
     #[inline(always)]
     fn entry(&mut self, object: usize, part: u64) -> &mut Entry {
-        let mixed = ((object as u64 >> 4) ^ part.wrapping_mul(0x2545_F491_4F6C_DD1D)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mixed =
+            ((object as u64 >> 4) ^ part.wrapping_mul(0x2545_F491_4F6C_DD1D)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
         &mut self.cache[(mixed >> 52) as usize % CACHE]
     }
 

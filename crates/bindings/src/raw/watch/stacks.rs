@@ -91,7 +91,10 @@ pub fn calls(py: Python<'_>, stack: Stack) -> Vec<(Bound<'_, PyAny>, u32)> {
         (stack as usize).checked_sub(1).and_then(|at| depot.stacks.get(at)).cloned().unwrap_or_default()
     };
     // SAFETY: code in a stack is kept alive.
-    calls.iter().map(|(code, offset)| unsafe { (Bound::from_borrowed_ptr(py, *code as *mut PyObject), *offset) }).collect()
+    calls
+        .iter()
+        .map(|(code, offset)| unsafe { (Bound::from_borrowed_ptr(py, *code as *mut PyObject), *offset) })
+        .collect()
 }
 
 /// A code object that stands in some stack, by its address.
