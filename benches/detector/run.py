@@ -58,6 +58,32 @@ timed(4 * N, lambda: together(4, loop, s))
 """,
         5.0,
     ),
+    "1 thread, a global": (
+        """
+N = 100_000
+n = 0
+def loop():
+    global n
+    for i in range(N):
+        n = n + 1
+timed(N, loop)
+""",
+        5.0,
+    ),
+    "4 threads, a lock, a global": (
+        """
+N = 25_000
+n = 0
+lock = threading.Lock()
+def loop():
+    global n
+    for i in range(N):
+        with lock:
+            n += 1
+timed(4 * N, lambda: together(4, loop))
+""",
+        5.0,
+    ),
     "4 threads, each its own": (
         """
 N = 100_000
