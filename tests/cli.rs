@@ -114,6 +114,18 @@ fn texts<'v>(findings: &'v [Value], key: &str) -> Vec<&'v str> {
 }
 
 #[test]
+fn a_verb_that_runs_python_code_is_sent_to_the_package() {
+    let folder = Folder::new(&[("bank.py", "x = 1\n")]);
+    let ran = folder.run("explore bank.py::Transfer");
+    assert_eq!((ran.code, ran.out.as_str()), (2, ""));
+    assert!(ran.err.contains("`python -m raceproof explore ...`"), "{}", ran.err);
+    // What is asked wrongly is said before that.
+    let ran = folder.run("explore bank.py::");
+    assert_eq!(ran.code, 2);
+    assert!(ran.err.contains("names no scenario"), "{}", ran.err);
+}
+
+#[test]
 fn exit_codes_tell_clean_findings_and_failure_apart() {
     let folder = Folder::new(&[("bad.py", LOST_UPDATE), ("good.py", "x = 1\n")]);
     assert_eq!(folder.run("check good.py").code, 0);

@@ -106,4 +106,8 @@ def __getattr__(name):
 
         monitor = importlib.import_module("raceproof.monitor")
         return monitor if name == "monitor" else getattr(monitor, name)
+    if name == "testing":
+        import importlib
+
+        return importlib.import_module("raceproof.testing")
     raise AttributeError(f"module 'raceproof' has no attribute {name!r}")

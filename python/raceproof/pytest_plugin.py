@@ -1,8 +1,8 @@
 """The plugin for pytest: ordinary tests that start threads, run under control.
 
-`@pytest.mark.raceproof` explores one test, `pytest --raceproof` all that start threads. The test function is the scenario:
-it is called again and again, with its fixtures made anew, and every thread that it starts is controlled. The fixtures
-`explore` and `stress` are the functions of `raceproof.testing` that fail the test themselves.
+`@pytest.mark.raceproof` explores one test, `pytest --raceproof` all that start threads. The test function is the
+scenario: it is called again and again, with its fixtures made anew, and every thread that it starts is controlled. The
+fixtures `explore` and `stress` are the functions of `raceproof.testing` that fail the test themselves.
 
 This module is loaded by every pytest of an environment with raceproof, so it imports the rest only when it is needed.
 """
@@ -44,8 +44,8 @@ def pytest_configure(config):
     """The marker."""
     config.addinivalue_line(
         "markers",
-        "raceproof(strategy, max_runs, bound, seed, runtime, max_steps): explore the schedules of the threads that this "
-        "test starts",
+        "raceproof(strategy, max_runs, bound, seed, runtime, max_steps): explore the schedules of the threads that "
+        "this test starts",
     )
 
 
@@ -67,8 +67,8 @@ def _options(item):
 
 @pytest.fixture
 def explore(request):
-    """`raceproof.testing.explore`, which fails the test unless the scenario holds; options of the marker `raceproof` are
-    its defaults."""
+    """`raceproof.testing.explore`, which fails the test unless the scenario holds; options of the marker `raceproof`
+    are its defaults."""
     from raceproof import testing
 
     options = _options(request.node)

@@ -1,4 +1,4 @@
-"""What the command line asks of Python: code of the user is run here, in a child process with limits on time and memory.
+"""What the command line asks of Python: code of the user runs here, in a child process with limits on time and memory.
 
 The process that was asked starts the child, waits and tells; the child imports the file, finds the scenario and
 explores it. Exit codes: 0 proved or nothing found, 1 failed, 2 gave up or could not be done.
@@ -83,7 +83,6 @@ def _child() -> None:
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
-    from raceproof import testing as _  # before the limit, for it is ours
 
     _limit(settings)
     try:
@@ -126,9 +125,7 @@ def _explored(settings):
     scenario = load(settings["file"], settings["name"])
     options = {"spec": scenario.spec, "runtime": settings["runtime"]}
     if settings["replay"] is not None:
-        outcome = replay(
-            scenario.setup, scenario.threads, scenario.invariant, schedule=settings["replay"], **options
-        )
+        outcome = replay(scenario.setup, scenario.threads, scenario.invariant, schedule=settings["replay"], **options)
     else:
         options |= {name: settings[name] for name in ("strategy", "max_runs", "bound", "seed")}
         outcome = explore(scenario.setup, scenario.threads, scenario.invariant, **options)

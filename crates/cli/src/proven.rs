@@ -72,8 +72,8 @@ impl Proven {
 
     /// What is said of the fix of a finding, in words.
     #[must_use]
-    pub fn words(&self, finding: &Finding) -> &'static str {
-        match (self.before.get(&finding.fingerprint), self.after.get(&finding.fingerprint)) {
+    pub fn words(&self, finding: &Finding) -> String {
+        let words = match (self.before.get(&finding.fingerprint), self.after.get(&finding.fingerprint)) {
             (_, Some(after)) => match after.verdict.as_str() {
                 "proved" => "failed before, and is proved now",
                 "nothing_found" => "failed before, and no schedule that was tried fails now",
@@ -81,8 +81,10 @@ impl Proven {
             },
             (Some(before), None) if before.verdict == "proved" => "no schedule of its scenario failed before",
             (Some(before), None) if before.verdict == "nothing_found" => "no schedule that was tried failed before",
-            _ => "no scenario",
-        }
+            (Some(before), None) => return format!("not proved: {}", before.reason.as_deref().unwrap_or("no scenario")),
+            (None, None) => "not proved",
+        };
+        words.to_owned()
     }
 }
 

@@ -38,7 +38,9 @@ pub struct Side {
 pub enum Expects {
     /// The outcome is one that the same calls have when they run one after another.
     Serial,
-    /// As before, and what a call returns is whole when it returns it.
+    /// The place is left as it is after the same calls one after another, whatever they return.
+    Place,
+    /// As with [`Expects::Serial`], and what a call returns is whole when it returns it.
     Whole,
     /// The calls come to their end.
     End,
@@ -50,6 +52,7 @@ impl Expects {
     pub fn as_str(self) -> &'static str {
         match self {
             Expects::Serial => "serial",
+            Expects::Place => "place",
             Expects::Whole => "whole",
             Expects::End => "end",
         }
@@ -81,7 +84,6 @@ const SERIAL: &[&str] = &[
     "split-critical-section",
     "torn-read",
     "unguarded-collection",
-    "unlocked-increment",
     "unlocked-lazy-init",
 ];
 
@@ -98,6 +100,8 @@ pub fn scenario(files: &Files, finding: &Finding) -> Result<Scenario, String> {
     };
     match finding.rule.name {
         name if SERIAL.contains(&name) => Ok(of(paths(files, finding)?, &finding.place, Expects::Serial)),
+        // That a result was read after the update is another matter than the update.
+        "unlocked-increment" => Ok(of(paths(files, finding)?, &finding.place, Expects::Place)),
         "publish-before-init" => Ok(of(paths(files, finding)?, &finding.place, Expects::Whole)),
         "lock-order-inversion" => Ok(of(paths(files, finding)?, "", Expects::End)),
         "self-deadlock" => {
@@ -105,7 +109,7 @@ pub fn scenario(files: &Files, finding: &Finding) -> Result<Scenario, String> {
             let lines = vec![lines(files, finding.span)];
             Ok(of(vec![Side { functions: vec![function], lines, is_task: false }], "", Expects::End))
         }
-        "event-loop-lock" => Ok(of(uses(files, finding)?, "", Expects::End)),
+        "event-loop-lock" => Ok(of(uses(files, finding), &finding.place, Expects::End)),
         name => Err(format!("no two calls show a finding of `{name}`: what it says is not about their order")),
     }
 }
@@ -142,14 +146,14 @@ fn side(files: &Files, path: &Path) -> Side {
 }
 
 /// The uses of a lock that the finding names: what holds it twice, in two event loops, or beside the thread that does
-/// not take it.
-fn uses(files: &Files, finding: &Finding) -> Result<Vec<Side>, String> {
-    let Some(first) = finding.related.first() else {
-        return Err("the finding does not say where the lock is used".to_owned());
-    };
-    let other = finding.related.iter().map(|related| lines(files, related.span)).collect();
-    let one = Side { functions: Vec::new(), lines: vec![lines(files, first.span)], is_task: false };
-    Ok(vec![one, Side { functions: Vec::new(), lines: other, is_task: false }])
+/// not take it. Where it names none, the line that makes the lock: who uses it is looked up where the program runs.
+fn uses(files: &Files, finding: &Finding) -> Vec<Side> {
+    let mut spans: Vec<Lines> = finding.related.iter().map(|related| lines(files, related.span)).collect();
+    if spans.is_empty() {
+        spans.push(lines(files, finding.span));
+    }
+    let side = |lines: &[Lines]| Side { functions: Vec::new(), lines: lines.to_vec(), is_task: false };
+    vec![side(&spans[..1]), side(&spans)]
 }
 
 #[cfg(test)]

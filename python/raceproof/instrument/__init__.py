@@ -18,8 +18,9 @@ import threading
 import time
 from pathlib import Path
 
+from raceproof import _native
 from raceproof._native import control
-from raceproof.instrument import _clock, _code, _known, _layout, _loop, _models, _real, _threads, _words
+from raceproof.instrument import _clock, _code, _known, _layout, _loop, _models, _ours, _real, _threads, _words
 
 _LIBRARY = tuple(str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("stdlib", "platstdlib"))
 _SITE = tuple({str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("purelib", "platlib")})
@@ -69,6 +70,8 @@ class _Instrument:
                 (_real.RLock, control.RLock),
                 (_real.make_rlock, control.RLock),
                 (_real.Condition, control.Condition),
+                (_native.Lock, _ours.Lock),
+                (_native.RLock, _ours.RLock),
                 (_real.SimpleQueue, queue._PySimpleQueue),
                 (_real.start_new_thread, _threads.start_new_thread),
                 (_real.sleep, _clock.sleep),
@@ -90,7 +93,7 @@ class _Instrument:
         if not free:
             raise RuntimeError("no number is free in sys.monitoring: switch off coverage or the debugger")
         sys.monitoring.use_tool_id(free[0], "raceproof")
-        table = _known.known([real for real, _ in self._callables.values()], [_real.Lock, _real.RLock, _real.Condition])
+        table = _known.known([real for real, _ in self._callables.values()], [_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock])
         describers = {
             "describe": self._describe,
             "is_seen": is_seen,
@@ -134,10 +137,12 @@ class _Instrument:
     def _proxy(self, thing):
         if isinstance(thing, _real.Condition):
             return control.Condition(self._stand_in(thing._lock))
-        is_lock = isinstance(thing, _real.Lock)
-        if thing.locked() if is_lock else thing._is_owned():
+        is_reentrant = isinstance(thing, (_real.RLock, _native.RLock))
+        if thing._is_owned() if isinstance(thing, _real.RLock) else thing.locked():
             self.met.append("a lock that was held when the run began")
-        return control.Lock() if is_lock else control.RLock()
+        if isinstance(thing, (_native.Lock, _native.RLock)):
+            return (_ours.RLock if is_reentrant else _ours.Lock)(thing.name)
+        return control.RLock() if is_reentrant else control.Lock()
 
     def roots(self):
         """The globals of the modules whose code is seen, and the attributes of their classes."""

@@ -55,6 +55,9 @@ _IMMUTABLE = (
     types.GeneratorType,
     types.CoroutineType,
     types.ModuleType,
+    types.MethodType,
+    types.MethodWrapperType,
+    types.WrapperDescriptorType,
     type,
 )
 
@@ -99,14 +102,20 @@ def _over():
     yield enumerate(inner), 8, inner
 
 
+class _Callable:
+    def __call__(self):
+        """Nothing."""
+
+
 def known(stand_ins, stand_in_types):
     """The table."""
     return {
         "calls": [(callable_, word) for callable_, word in _calls()],
         "stand_ins": list(stand_ins),
         "stand_in_types": list(stand_in_types),
-        "immutable": [*_IMMUTABLE, control.Lock, control.RLock, control.Condition],
+        "immutable": [*_IMMUTABLE, functools.partial, control.Lock, control.RLock, control.Condition],
         "locals": [_thread._local],
+        "python_call": _Callable(),
         "containers": [collections.deque, array.array],
         "over": list(_over()),
     }

@@ -20,7 +20,7 @@ class ControlledLoop(base_events.BaseEventLoop):
 
     def __init__(self):
         super().__init__()
-        self._work = control.Condition(control.Lock())
+        self._work = control.Condition(control.Lock("event loop"))
 
     def time(self):
         return _clock.CLOCKS["monotonic"]()

@@ -28,7 +28,7 @@ def replay(case: Case, schedule: str, root: str | Path = "") -> Outcome:
 
 
 def _runner(case, root):
-    _quiet.patch_chance()
+    _quiet.prepare()
     runner = Runner(case.below(Path(root).resolve()), _MODULES, _KEPT)
     runner.run_serially()
     return runner

@@ -46,7 +46,7 @@ def _answer(request):
     # Only now, within the limits.
     from raceproof.prove import _quiet, _search
 
-    _quiet.patch_chance()
+    _quiet.prepare()
     case = request.get("case")
     found = _search.search(request) if case is None else _search.explored_again(request, case)
     return _described(found, request)
@@ -75,6 +75,7 @@ def _described(found, request):
             "pattern": outcome.pattern,
             "schedule": outcome.schedule,
             "explanation": _explanation(outcome),
+            "decisive": _decisive(outcome),
             "steps": [
                 {"thread": thread, "path": file, "line": line, "text": text, "decides": decides}
                 for thread, file, line, text, decides in outcome.steps
@@ -84,6 +85,12 @@ def _described(found, request):
             title = f"{request['title']} ({request['fingerprint']})"
             answer["test"] = _written.page(title, found.case, outcome.schedule, outcome.reason or "", request["folder"])
     return answer
+
+
+def _decisive(outcome):
+    """The lines whose order decides, in words."""
+    lines = dict.fromkeys(f"{os.path.basename(file)}:{line}" for _, file, line, _, decides in outcome.steps if decides)
+    return " and ".join(lines) or None
 
 
 def _explanation(outcome):

@@ -8,27 +8,30 @@ import dataclasses
 import inspect
 import itertools
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
-
-from raceproof.prove import _quiet
+from raceproof.prove import _caller, _once, _quiet
 from raceproof.prove._globals import Globals
 from raceproof.prove._load import Modules
 from raceproof.prove._outcomes import Form
 from raceproof.prove._values import Builder, CannotBuild
 from raceproof.testing import Outcome, explore, replay
 
-_SERIAL_RUNS_MAX = 300
+_SERIAL_RUNS_MAX = 60
+_STEPS_MAX = 3_000
+_WORDS_MAX = 120
 _GENERATED_MAX = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """One call: a function or method of a file."""
+    """One call: a function or method of a file; with `once`, one pass of its outermost loop."""
 
     file: str
     function: str
+    once: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,9 +40,10 @@ class Case:
 
     `calls` run at once, one thread each (or, with `loops="one"`, coroutine functions as tasks of one event loop);
     `before` ran before them, in order. `place` is the state of the finding, as it is spelled in `place_file`.
-    `arguments` are the `same` for all calls or their `own`; with `keyed` the first argument is a key that `place`
-    holds. `expects` is `serial` (each outcome has to be one of calls that run one after another) or `end` (the calls
-    have to come to their end).
+    `arguments` are the `same` for all calls, their `own`, or `large` numbers; with `keyed` the first argument is a key
+    that `place` holds. Without `background`, threads that the calls start do not run. `expects` is `serial` (each
+    outcome has to be one of calls that run one after another), `whole` (and results are whole when they are returned),
+    `place` (what is left in the place has to be that) or `end` (the calls have to come to their end).
     """
 
     calls: tuple[Call, ...]
@@ -49,6 +53,7 @@ class Case:
     loops: str = "each"
     arguments: str = "same"
     keyed: bool = False
+    background: bool = True
     expects: str = "serial"
 
     @classmethod
@@ -65,9 +70,9 @@ class Case:
 
     def words(self) -> str:
         """In one line, for people."""
-        at_once = " and ".join(f"`{call.function}`" for call in self.calls)
+        at_once = " and ".join(map(_call_words, self.calls))
         if len(set(self.calls)) == 1 and len(self.calls) == 2:
-            at_once = f"`{self.calls[0].function}` twice"
+            at_once = f"{_call_words(self.calls[0])} twice"
         how = "as tasks of one event loop" if self.loops == "one" else "at once"
         after = ", then ".join(f"`{call.function}`" for call in self.before)
         return f"{at_once} {how}" + (f", after {after}" if after else "")
@@ -82,7 +87,7 @@ class Case:
 
     def _with_paths(self, path):
         def moved(calls):
-            return tuple(Call(path(call.file), call.function) for call in calls)
+            return tuple(dataclasses.replace(call, file=path(call.file)) for call in calls)
 
         return dataclasses.replace(
             self,
@@ -90,6 +95,10 @@ class Case:
             before=moved(self.before),
             place_file=path(self.place_file) if self.place_file else "",
         )
+
+
+def _call_words(call):
+    return f"one pass of `{call.function}`" if call.once else f"`{call.function}`"
 
 
 class NotSerial(AssertionError):
@@ -103,6 +112,8 @@ class _State:
         self.objects = {}
         self.bound = []
         self.results = []
+        self.whole = []
+        self.n_left = 0
 
 
 class Runner:
@@ -112,9 +123,10 @@ class Runner:
         self.case = case
         self.modules = modules
         self.started = []
-        self.expected = set()
+        self.expected = {}
         self.serial = {}
         self.stuck = None
+        self.begins = ()
         self._kept = kept
         self._files = sorted({call.file for call in (*case.calls, *case.before)} | {case.place_file} - {""})
         for file in self._files:
@@ -177,20 +189,26 @@ class Runner:
         for kept in self._kept.values():
             kept.restore()
         state = _State()
+        state.n_left = len(self.case.calls)
         with _quiet.setting_up(self.started):
             for call in self.case.before:
                 self._run_before(call, state)
             for number, call in enumerate(self.case.calls):
-                builder = Builder(number if self.case.arguments == "own" else 0)
+                builder = Builder(*_numbers(self.case.arguments, number))
                 function = self._bind(call, state, builder)
                 state.bound.append((function, *builder.arguments(function, self._given(function, state))))
             state.results = [None] * len(self.case.calls)
+            state.whole = [None] * len(self.case.calls)
+        self.begins = tuple(map(_amount, map(Form().of, self.places(state))))
+        if not self.case.background:
+            # Until the exploration puts back what stands there otherwise.
+            threading.Thread.start = _quiet.leave_out(self.started)
         return state
 
     def _run_before(self, call, state):
         function = self._bind(call, state, Builder())
         try:
-            result = Builder().call(function)
+            result = Builder().call(function, self._given(function, state, is_needed=False))
             if inspect.iscoroutine(result):
                 asyncio.run(result)
             elif inspect.isgenerator(result):
@@ -198,14 +216,14 @@ class Runner:
         except Exception as error:
             raise CannotBuild(f"`{call.function}` fails when it runs alone: {type(error).__name__}: {error}") from None
 
-    def _given(self, function, state):
+    def _given(self, function, state, is_needed=True):
         if not self.case.keyed:
             return {}
         values = [value for value in self.places(state) if isinstance(value, (dict, set)) and value]
         names = [it.name for it in inspect.signature(function).parameters.values() if it.default is it.empty]
-        if not values:
+        if not values and is_needed:
             raise CannotBuild(f"`{self.case.place}` has no keys")
-        return {names[0]: next(iter(values[0]))} if names else {}
+        return {names[0]: next(iter(values[0]))} if names and values else {}
 
     def places(self, state):
         """The values of the place; none if it cannot be found."""
@@ -224,28 +242,43 @@ class Runner:
         function, arguments, named = state.bound[number]
         _quiet.begin_call(number)
         try:
-            result = function(*arguments, **named)
-            if inspect.isgenerator(result):
-                result = list(itertools.islice(result, _GENERATED_MAX))
+            with _once.passing(function, self.case.calls[number].once):
+                result = function(*arguments, **named)
+                if inspect.isgenerator(result):
+                    result = list(itertools.islice(result, _GENERATED_MAX))
+        except _once.PassEnds:
+            result = None
         except Exception as error:
             result = self._raised(number, error, is_serial)
         finally:
             _quiet.end_call()
+        self._keep(number, state, result)
+
+    def _keep(self, number, state, result):
         state.results[number] = result
+        state.n_left -= 1
+        if state.n_left == 0:
+            # Idle workers of a pool would wait for ever.
+            _quiet.shut_pools()
+        if self.case.expects == "whole":
+            state.whole[number] = Form().of(_caller.look(result))
 
     async def _perform_async(self, number, state, is_serial):
         function, arguments, named = state.bound[number]
         _quiet.begin_call(number)
         try:
-            result = await function(*arguments, **named)
+            with _once.passing(function, self.case.calls[number].once):
+                result = await function(*arguments, **named)
+        except _once.PassEnds:
+            result = None
         except Exception as error:
             result = self._raised(number, error, is_serial)
-        state.results[number] = result
+        self._keep(number, state, result)
 
     def _raised(self, number, error, is_serial):
         """An exception is a result if it comes of an order of calls too."""
         if is_serial:
-            self.expected.add((number, type(error)))
+            self.expected.setdefault((number, type(error)), f"{type(error).__name__}: {error}")
         elif (number, type(error)) not in self.expected:
             raise error
         return error.with_traceback(None)
@@ -253,8 +286,10 @@ class Runner:
     def outcome(self, state):
         """What came of a run, comparable."""
         form = Form()
-        results = tuple(form.of(result) for result in state.results)
         places = self.places(state)
+        if self.case.expects == "place" and places:
+            return tuple(None for _ in state.results), tuple(map(form.of, places))
+        results = tuple((form.of(result), whole) for result, whole in zip(state.results, state.whole, strict=True))
         left = places if places else [*state.objects.values(), *self._module_values()]
         return results, tuple(form.of(value) for value in left)
 
@@ -269,9 +304,9 @@ class Runner:
 
     # --- calls one after another
 
-    def run_serially(self):
+    def run_serially(self, after_order=lambda: None):
         """Learns which outcomes the orders of calls have. `serial` maps outcomes to orders, in words; `stuck` says why
-        an order does not come to its end."""
+        an order does not come to its end. `after_order` is called after each order."""
         for order in itertools.permutations(range(len(self.case.calls))):
             words = ", then ".join(f"`{self.case.calls[number].function}`" for number in order)
             outcome = explore(
@@ -279,9 +314,16 @@ class Runner:
                 [self._in_order(order)],
                 lambda state, words=words: self.serial.setdefault(self.outcome(state), words) or True,
                 max_runs=_SERIAL_RUNS_MAX,
+                max_steps=_STEPS_MAX,
             )
             if outcome.verdict == "failed":
                 self.stuck = outcome
+            after_order()
+
+    def character(self):
+        """What scenarios that need not both be explored have in common: results, and how much the place holds."""
+        ends = frozenset((results, tuple(map(_amount, left))) for results, left in self.serial)
+        return self.begins, ends
 
     def _in_order(self, order):
         if self.case.loops == "one":
@@ -305,7 +347,7 @@ class Runner:
 
     def explore(self, max_runs: int | None = None) -> Outcome:
         """Explores the calls at once."""
-        return explore(self.setup, self._threads(), self._invariant(), max_runs=max_runs)
+        return explore(self.setup, self._threads(), self._invariant(), max_runs=max_runs, max_steps=_STEPS_MAX)
 
     def replay(self, schedule: str) -> Outcome:
         """Runs one schedule."""
@@ -342,6 +384,9 @@ class Runner:
         for number, result in enumerate(results):
             known = {serial[0][number] for serial in self.serial}
             if result not in known:
+                result, known = result[0], {it[0] for it in known}
+                if result in known:
+                    return f"`{self.case.calls[number].function}` returns something that is not whole yet"
                 name = self.case.calls[number].function
                 return f"`{name}` returns {_words(result)}, and one call after another {_either(known)}"
         known = {serial[1] for serial in self.serial}
@@ -349,6 +394,11 @@ class Runner:
             place = self.case.place or "the state"
             return f"`{place}` is {_words(left)} at the end, and after one call after another {_either(known)}"
         return "the results are those of calls that run one after another, but not together"
+
+
+def _numbers(arguments, number):
+    """What a builder of values begins with: those that come before have the first."""
+    return {"same": (0,), "own": (number + 1,), "large": (0, 1_000_000)}[arguments]
 
 
 def _has(thing, name):
@@ -359,20 +409,39 @@ def _value_of(found):
     raise CannotBuild(f"`{found!r}` cannot be called")
 
 
+def _amount(form):
+    """Nothing, one or more."""
+    if isinstance(form, tuple) and len(form) == 2 and form[0] in ("int", "float"):
+        return form[0], max(0, min(form[1], 2))
+    if isinstance(form, tuple) and form and form[0].startswith(("builtins.", "collections.")):
+        return form[0], min(len(form), 4)
+    return form[:1] if isinstance(form, tuple) else form
+
+
 def _words(form):
     """A comparable form for people, short."""
     if isinstance(form, tuple) and len(form) == 1 and isinstance(form[0], tuple):
         return _words(form[0])
-    if isinstance(form, tuple) and len(form) == 2 and form[0] in ("int", "float", "bool", "NoneType", "bytes"):
-        return repr(form[1])
-    if isinstance(form, tuple) and len(form) > 1 and isinstance(form[1], int) and isinstance(form[0], str):
-        inner = ", ".join(map(_words, form[2:]))
-        text = f"{form[0].removeprefix('builtins.')} #{form[1]} ({inner})" if inner else f"{form[0]} #{form[1]}"
-    elif isinstance(form, tuple):
-        text = f"({', '.join(map(_words, form))})" if form else "nothing"
-    else:
+    if not isinstance(form, tuple):
         text = repr(form)
-    return text if len(text) <= 120 else text[:117] + "..."
+    elif len(form) == 2 and form[0] in ("int", "float", "bool", "NoneType", "bytes", "complex"):
+        text = repr(form[1])
+    elif len(form) == 2 and form[0] == "same":
+        text = f"object {form[1] + 1} again"
+    elif form and isinstance(form[0], str) and len(form) > 1 and isinstance(form[1], int):
+        text = _object_words(form[0], form[1], form[2:])
+    else:
+        text = f"({', '.join(map(_words, form))})" if form else "nothing"
+    return text if len(text) <= _WORDS_MAX else text[: _WORDS_MAX - 3] + "..."
+
+
+def _object_words(kind, number, parts):
+    name = kind.rpartition(".")[2]
+    if name == "dict":
+        return "{" + ", ".join(f"{_words(key)}: {_words(value)}" for key, value in parts) + "}"
+    if name in ("list", "set", "deque", "frozenset"):
+        return f"{name}({', '.join(map(_words, parts))})"
+    return f"a `{name}` (object {number + 1})"
 
 
 def _either(known):

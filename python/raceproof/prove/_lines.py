@@ -1,8 +1,11 @@
 """Which lines calls come to, and which functions stand at a line."""
 
 import contextlib
+import inspect
+import linecache
 import sys
-from pathlib import Path
+
+from raceproof.prove import _quiet
 
 _TOOLS = (5, 1, 0)
 
@@ -15,6 +18,7 @@ class Watch:
         self._wanted = wanted
         self._spans = {span for spans in wanted for span in spans}
         self._met = set()
+        self._orders = []
         self._tool = None
 
     def __enter__(self):
@@ -37,16 +41,30 @@ class Watch:
             if code.co_filename == file:
                 is_near = True
                 if first <= line <= last:
-                    self._met.add(span)
+                    self._met.add((_quiet.number_of_call(), span))
         return None if is_near else sys.monitoring.DISABLE
 
     def clear(self):
         """Forgets what was met."""
         self._met.clear()
+        self._orders.clear()
 
-    def missing(self):
-        """Of the wanted ones, those of which no span was met."""
-        return [spans for spans in self._wanted if self._met.isdisjoint(spans)]
+    def end_order(self):
+        """What follows is another order of the calls."""
+        self._orders.append(frozenset(self._met))
+        self._met.clear()
+
+    def missing(self, in_one_order):
+        """Of the wanted ones, those of which no span was met; with `in_one_order`, those that their own call did not
+        come to in the best of the orders."""
+        if in_one_order:
+            return min((self._missed(order) for order in self._orders), key=len, default=list(self._wanted))
+        met = {span for order in self._orders for _, span in order}
+        return [spans for spans in self._wanted if met.isdisjoint(spans)]
+
+    def _missed(self, order):
+        numbered = enumerate(self._wanted)
+        return [spans for number, spans in numbered if order.isdisjoint((number, span) for span in spans)]
 
     @contextlib.contextmanager
     def paused(self):
@@ -60,14 +78,29 @@ class Watch:
 
 def functions_at(file, line):
     """The names of the functions around a line, the innermost first, those made inside of functions left out."""
-    found = []
-    todo = [compile(Path(file).read_text(), file, "exec")]
+    found = [(name.count("."), name) for name, first, last, _ in _functions(file) if first <= line <= last]
+    return [name for _, name in sorted(found, reverse=True)]
+
+
+def users_of(file, maker, name):
+    """The methods beside `maker` that use an attribute: name, first line, last line."""
+    owner = maker.rpartition(".")[0]
+    known = sorted(_functions(file), key=lambda it: it[1])
+    return [
+        (other, first, last)
+        for other, first, last, names in known
+        if other.rpartition(".")[0] == owner and other != maker and name in names
+    ]
+
+
+def _functions(file):
+    """Name, first line, last line and the names that it uses, of each function that is not made inside of another."""
+    text = "".join(linecache.getlines(file))
+    todo = [compile(text, file, "exec")]
     while todo:
         code = todo.pop()
-        last = max((number for _, _, number in code.co_lines() if number), default=0)
-        if code.co_name != "<module>" and code.co_firstlineno <= line <= last and "<" not in code.co_qualname:
-            found.append((len(code.co_qualname.split(".")), code.co_qualname))
         todo += [it for it in code.co_consts if hasattr(it, "co_code")]
-    names = [name for _, name in sorted(found, reverse=True)]
-    # A class body is code too; what has something in it is no function.
-    return [name for name in names if not any(other.startswith(name + ".") for other in names)]
+        is_function = code.co_flags & inspect.CO_NEWLOCALS and "<" not in code.co_qualname
+        if is_function:
+            last = max((number for _, _, number in code.co_lines() if number), default=0)
+            yield code.co_qualname, code.co_firstlineno, last, code.co_names

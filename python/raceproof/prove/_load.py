@@ -6,12 +6,12 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import linecache
 import sys
 import sysconfig
 from pathlib import Path
 
 from raceproof.prove import _stubs
-
 
 _INSTALLED = tuple({sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _IMPORTED = set()
@@ -55,6 +55,9 @@ class Modules:
 
     def __init__(self, overlay=None):
         self.overlay = overlay or {}
+        for path, text in self.overlay.items():
+            # Stories quote the text that runs, not that of the disk.
+            linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
         self._finder = _stubs.Finder()
         self._by_file = {}
 

@@ -5,22 +5,31 @@ import contextlib
 import random
 import threading
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 from raceproof.instrument import _clock
 
 _call = threading.local()
 _FUNCTIONS = ("random", "uniform", "randint", "randrange", "choice", "choices", "sample", "shuffle", "gauss")
 _patched = []
+_pools = []
 
 
 def begin_call(number):
     """The next call of this thread: its chance begins anew, and is its own."""
     _call.chance = random.Random(number)
+    _call.number = number
 
 
 def end_call():
     """What this thread draws from now on is real chance again."""
     _call.chance = None
+    _call.number = None
+
+
+def number_of_call():
+    """Which call of the scenario this thread makes; None if it makes none."""
+    return getattr(_call, "number", None)
 
 
 def _drawing(name, real):
@@ -36,27 +45,47 @@ def _uuid4(real=uuid.uuid4):
     return real() if chance is None else uuid.UUID(int=chance.getrandbits(128), version=4)
 
 
-def patch_chance():
-    """Replaces the functions of `random` and `uuid` once, before modules take them."""
+def prepare():
+    """Replaces the functions of `random` and `uuid` once, before modules take them, and has pools noted."""
     if not _patched:
         for name in _FUNCTIONS:
             setattr(random, name, _drawing(name, getattr(random, name)))
         uuid.uuid4 = _uuid4
+        init = ThreadPoolExecutor.__init__
+
+        def noted(pool, *arguments, **named):
+            init(pool, *arguments, **named)
+            _pools.append(pool)
+
+        ThreadPoolExecutor.__init__ = noted
         _patched.append(True)
 
 
-@contextlib.contextmanager
-def setting_up(started):
-    """Clocks stand where runs begin; threads that are started do not run, and are noted in `started`."""
+def shut_pools():
+    """Lets the pools that were made since the last run began take no more work."""
+    while _pools:
+        _pools.pop().shutdown(wait=False)
+
+
+def leave_out(started):
+    """What stands in for `Thread.start` where threads that are started do not run; they are noted in `started`."""
 
     def start(thread):
         thread._started._flag = True
         thread.join = lambda timeout=None: None
         thread.is_alive = lambda: True
-        started.append(thread.name)
+        if thread.name not in started:
+            started.append(thread.name)
 
+    return start
+
+
+@contextlib.contextmanager
+def setting_up(started):
+    """Clocks stand where runs begin; threads that are started do not run, and are noted in `started`."""
+    _pools.clear()
     patched = threading.Thread.start
-    threading.Thread.start = start
+    threading.Thread.start = leave_out(started)
     _clock.is_standing = True
     begin_call(-1)
     try:

@@ -17,10 +17,14 @@ from raceproof.prove._case import Call, Case, Runner
 from raceproof.prove._load import CannotImport, Modules
 from raceproof.prove._values import CannotBuild
 
-_CASES_MAX = 150
-_EXPLORED_MAX = 5
+_CASES_MAX = 160
+_EXPLORED_MAX = 8
 _BEFORE_MAX = 10
+_REPEATED_MAX = 9
+_ARGUMENTS_FEW = ((False, "same"), (True, "same"))
+_ARGUMENTS = ((False, "same"), (False, "own"), (True, "same"), (False, "large"))
 _UNFIT_BEFORE = ("start", "stop", "close", "shutdown", "run", "main", "serve", "join", "wait", "sleep")
+_STUCK = ("deadlock", "missed wake-up")
 _UNLIKELY = (TypeError, AttributeError, NameError)
 
 
@@ -33,12 +37,17 @@ class Side:
     is_task: bool
 
     @classmethod
-    def of(cls, data: dict[str, Any]) -> "Side":
+    def of(cls, data: dict[str, Any], place: str) -> "Side":
         """From plain data."""
         functions = [Call(**call) for call in data["functions"]]
         lines = [(it["file"], it["first"], it["last"]) for it in data["lines"]]
         if not functions:
             functions = [Call(file, name) for file, line, _ in lines for name in _lines.functions_at(file, line)]
+        if functions and all(call.function.endswith("__init__") for call in functions):
+            # The line only makes a lock: what uses it is asked for.
+            found = _lines.users_of(functions[0].file, functions[0].function, place.rpartition(".")[2])
+            lines = [(functions[0].file, first, last) for _, first, last in found]
+            functions = [Call(functions[0].file, name) for name, _, _ in found]
         return cls(list(dict.fromkeys(functions)), lines, data["is_task"])
 
 
@@ -56,12 +65,16 @@ class Found:
     n_runs: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
 
+    def is_it(self) -> bool:
+        """Is it the failure that the finding speaks of?"""
+        return self.verdict == "failed" and not self.is_elsewhere
+
 
 class Search:
     """Looks for a scenario of a finding."""
 
     def __init__(self, request: dict[str, Any], modules: Modules):
-        self.sides = [Side.of(side) for side in request["sides"]]
+        self.sides = [Side.of(side, request["place"]) for side in request["sides"]]
         self.place = request["place"]
         self.place_file = request["place_file"]
         self.expects = request["expects"]
@@ -70,6 +83,8 @@ class Search:
         self.ends_at = time.monotonic() + request["time_limit"] * 0.8
         self.kept = {}
         self.reasons = []
+        self.is_endless = False
+        self.known = set()
         self.watch = _lines.Watch([side.lines for side in self.sides])
 
     def run(self) -> Found:
@@ -78,20 +93,25 @@ class Search:
             for call in side.functions:
                 self.modules.get(call.file)
         explored = []
-        n_reached = 0
         with self.watch:
-            for case in itertools.islice(self._cases(), _CASES_MAX):
-                runner = self._fits(case)
-                if runner is None:
-                    continue
-                n_reached += 1
-                found = self._explored(runner)
-                explored.append(found)
-                if found.verdict == "failed" and not found.is_elsewhere:
-                    break
-                if n_reached == _EXPLORED_MAX or time.monotonic() > self.ends_at:
+            for calls in self._calls():
+                explored += self._explored_of(calls)
+                if time.monotonic() > self.ends_at or any(it.is_it() for it in explored):
                     break
         return self._best(explored)
+
+    def _explored_of(self, calls):
+        """What came of the scenarios with these calls, up to the first that fails."""
+        explored = []
+        for case in itertools.islice(self._cases(calls), _CASES_MAX):
+            runner = self._fits(case)
+            if runner is not None:
+                explored.append(self._explored(runner))
+            if len(explored) == _EXPLORED_MAX or time.monotonic() > self.ends_at:
+                break
+            if explored and explored[-1].is_it():
+                break
+        return explored
 
     def _best(self, explored):
         if not explored:
@@ -128,26 +148,31 @@ class Search:
         try:
             runner = Runner(case, self.modules, self.kept)
             self.watch.clear()
-            runner.run_serially()
+            runner.run_serially(self.watch.end_order)
         except (CannotBuild, CannotImport) as cause:
             return self._note(str(cause))
         except RuntimeError as cause:
             return self._note(f"{cause}")
-        if self.expects == "end":
+        if self.expects == "end" and runner.stuck is not None and runner.stuck.kind in _STUCK:
             return runner
         if runner.stuck is not None and not runner.serial:
             stuck = runner.stuck
+            self.is_endless = True
             return self._note(f"calls one after another do not come to their end: {stuck.reason}")
         if not runner.serial:
+            self.is_endless = True
             return self._note("calls one after another do not come to their end")
-        errors = {kind for _, kind in runner.expected if issubclass(kind, _UNLIKELY)}
+        errors = [text for (_, kind), text in runner.expected.items() if issubclass(kind, _UNLIKELY)]
         if errors:
-            name = sorted(kind.__name__ for kind in errors)[0]
-            return self._note(f"the arguments that were made do not fit: {name} where the calls run one after another")
-        missing = self.watch.missing()
+            return self._note(f"the calls fail when they run one after another: {errors[0]}")
+        missing = self.watch.missing(in_one_order=self.expects == "place")
         if missing:
             lines = " and ".join(str(lines[0][1]) for lines in missing)
             return self._note(f"no call came to line {lines}")
+        kind = (case.calls, case.loops, case.background, runner.character())
+        if kind in self.known:
+            return self._note("it was explored")
+        self.known.add(kind)
         return runner
 
     def _note(self, reason):
@@ -157,16 +182,28 @@ class Search:
         with self.watch.paused():
             outcome = runner.explore(self.max_runs)
         found = Found(outcome.verdict, outcome.reason, runner.case, outcome, runner, n_runs=outcome.runs)
-        found.is_elsewhere = outcome.verdict == "failed" and self.expects == "serial" and not self.is_here(outcome)
+        found.is_elsewhere = outcome.verdict == "failed" and not self.is_here(outcome)
+        if outcome.verdict == "gave_up":
+            self.is_endless = True
         return found
 
     def is_here(self, outcome):
         """Does the failure have to do with the lines or the place of the finding?"""
+        if self.expects == "end":
+            return True
+        if outcome.kind in _STUCK or outcome.kind == "livelock":
+            return False
         name = self.place.rpartition(".")[2]
+        if name and name in (outcome.reason or ""):
+            return True
         for _, file, line, text, decides in outcome.steps:
             if decides and (self._is_line(file, line) or (name and name in text)):
                 return True
-        return name in (outcome.reason or "")
+        places = {(file, line) for _, file, line, _, _ in outcome.steps}
+        return all(
+            any(file == known and first <= line <= last for file, line in places for known, first, last in side.lines)
+            for side in self.sides
+        )
 
     def _is_line(self, file, line):
         lines = [it for side in self.sides for it in side.lines]
@@ -174,20 +211,32 @@ class Search:
 
     # --- which scenarios there are
 
-    def _cases(self):
-        for calls in self._calls():
-            modes = ["each"]
-            if all(self._is_async(call) for call in calls):
-                modes = ["one", "each"] if any(side.is_task for side in self.sides) else ["each", "one"]
-            for before in self._before(calls):
-                for loops, keyed, arguments in itertools.product(modes, (False, True), ("same", "own")):
-                    if keyed and arguments == "own":
+    def _cases(self, calls):
+        modes = ["each"]
+        if all(self._is_async(call) for call in calls):
+            modes = ["one", "each"] if any(side.is_task for side in self.sides) else ["each", "one"]
+        for before in self._before(calls):
+            for loops, (keyed, arguments) in itertools.product(modes, _ARGUMENTS if len(before) < 2 else _ARGUMENTS_FEW):
+                for once, background in ((False, True), (False, False), (True, True)):
+                    if (once or not background) and not self.is_endless:
                         continue
+                    at_once = tuple(dataclasses.replace(call, once=once) for call in calls)
                     yield Case(
-                        calls, before, self.place, self.place_file, loops, arguments, keyed, self.expects
+                        at_once,
+                        before,
+                        self.place,
+                        self.place_file,
+                        loops,
+                        arguments,
+                        keyed,
+                        background,
+                        self.expects,
                     )
 
     def _calls(self):
+        yield from dict.fromkeys(self._pairs())
+
+    def _pairs(self):
         choices = []
         for side in self.sides:
             public = [call for call in side.functions if not call.function.rpartition(".")[2].startswith("_")]
@@ -198,6 +247,8 @@ class Search:
         pairs.sort(key=lambda calls: sum(choices[idx].index(call) for idx, call in enumerate(calls)))
         for calls in pairs:
             yield tuple(calls) if len(calls) > 1 else (calls[0], calls[0])
+        for call in dict.fromkeys(call for calls in pairs[:1] for call in calls):
+            yield call, call
 
     def _before(self, calls):
         yield ()
@@ -206,8 +257,12 @@ class Search:
         others = [other for other in self._others(calls) if other not in calls]
         for other in others[:_BEFORE_MAX]:
             yield (other,)
+        for n_times, call in itertools.product(range(2, _REPEATED_MAX), dict.fromkeys(calls)):
+            yield (call,) * n_times
         if len(set(calls)) > 1:
             yield tuple(dict.fromkeys(calls))
+        for other, call in itertools.islice(itertools.product(others, dict.fromkeys(calls)), _BEFORE_MAX):
+            yield other, call
         for pair in itertools.islice(itertools.permutations(others[:5], 2), _BEFORE_MAX):
             yield pair
 
@@ -252,9 +307,9 @@ def explored_again(request: dict[str, Any], data: dict[str, Any]) -> Found:
     except (CannotBuild, CannotImport) as cause:
         return Found("gave_up", str(cause))
     found = Found(outcome.verdict, outcome.reason, case, outcome, runner, n_scenarios=1, n_runs=outcome.runs)
-    if runner.stuck is not None and case.expects == "serial" and not runner.serial:
+    if case.expects != "end" and not runner.serial:
         found.verdict, found.reason = "gave_up", "calls one after another do not come to their end"
-    found.is_elsewhere = outcome.verdict == "failed" and case.expects == "serial" and not search.is_here(outcome)
+    found.is_elsewhere = outcome.verdict == "failed" and not search.is_here(outcome)
     found.notes = search.notes(runner)
     return found
 

@@ -20,8 +20,6 @@ _DEPTH_MAX = 4
 _EMPTY = inspect.Parameter.empty
 _PLAIN = {
     str: lambda n: "abc"[n % 3],
-    int: lambda n: n + 1,
-    float: lambda n: float(n + 1),
     bool: lambda n: True,
     bytes: lambda n: b"abc"[n % 3 : n % 3 + 1],
     complex: lambda n: complex(n + 1),
@@ -29,7 +27,7 @@ _PLAIN = {
     dict: lambda n: {},
     set: lambda n: set(),
     frozenset: lambda n: frozenset(),
-    tuple: lambda n: (),
+    tuple: lambda n: (n + 1,),
     object: lambda n: n + 1,
     Path: lambda n: Path(f"/nowhere/{n}"),
     uuid.UUID: lambda n: uuid.UUID(int=n + 1),
@@ -58,8 +56,9 @@ class CannotBuild(Exception):
 class Builder:
     """Makes values for one scenario. `n` tells those that differ apart."""
 
-    def __init__(self, n=0):
+    def __init__(self, n=0, added=0):
         self.n = n
+        self.added = added
 
     def call(self, function, given=None):
         """Calls it with arguments of our own."""
@@ -112,6 +111,10 @@ class Builder:
         kind = _ABSTRACT.get(kind, kind)
         if kind is list and inner:
             return [self.value(inner[0], name, depth + 1)]
+        if kind is tuple and inner:
+            return tuple(self.value(it, name, depth + 1) for it in inner if it is not Ellipsis)
+        if kind in (int, float):
+            return kind(self.n + 1 + self.added)
         if kind in _PLAIN:
             return _PLAIN[kind](self.n)
         if not isinstance(kind, type):
@@ -149,7 +152,7 @@ class Builder:
 
     def _by_name(self, name):
         if any(part in name for part in _NUMBERS):
-            return self.n + 1
+            return self.n + 1 + self.added
         if name.startswith(("is_", "has_")):
             return True
         if name in ("callback", "function", "func", "fn", "handler", "listener", "loader", "load", "factory"):

@@ -22,6 +22,7 @@ CASE = Case(
     loops={loops!r},
     arguments={arguments!r},
     keyed={keyed!r},
+    background={background!r},
     expects={expects!r},
 )
 # {ending}
@@ -51,6 +52,7 @@ def page(title, case, schedule, ending, folder):
         loops=case.loops,
         arguments=case.arguments,
         keyed=case.keyed,
+        background=case.background,
         expects=case.expects,
         ending=" ".join(ending.split()),
         schedule=schedule,
@@ -58,7 +60,7 @@ def page(title, case, schedule, ending, folder):
 
 
 def _calls(calls):
-    words = [f"Call({call.file!r}, {call.function!r})" for call in calls]
+    words = [f"Call({call.file!r}, {call.function!r}{', once=True' if call.once else ''})" for call in calls]
     if len(words) > 1:
         return "".join(f"\n        {word}," for word in words) + "\n    "
     return "".join(f"{word}," for word in words)

@@ -1,11 +1,12 @@
 """`check_leaks`: does something stay behind when many threads have called a function and ended?
 
-Never one sample: rounds of calls, each in new threads that are joined before anything is counted, and only what grows in
-every round is called a leak.
+Never one sample: rounds of calls, each in new threads that are joined before anything is counted, and only what grows
+in every round is called a leak.
 """
 
 import collections
 import gc
+import itertools
 import statistics
 import threading
 import tracemalloc
@@ -52,9 +53,7 @@ class LeakReport:
             raise AssertionError(self.explanation)
 
 
-def check_leaks(
-    function: Callable[..., Any], *, threads: int = 4, calls: int = 1_000, rounds: int = 5
-) -> LeakReport:
+def check_leaks(function: Callable[..., Any], *, threads: int = 4, calls: int = 1_000, rounds: int = 5) -> LeakReport:
     """Calls a function `calls` times in each of `rounds` rounds, in `threads` threads that start together and end.
 
     It may take the number of the call as its argument; what it gives is awaited if it can be. Two rounds before that
@@ -163,7 +162,7 @@ def _sites(before, after):
 def _judged(rest, samples, types, sites):
     def growth(idx):
         values = [sample[idx] for sample in samples]
-        return [(b - a) * _PER / rest.n_calls for a, b in zip(values, values[1:], strict=False)]
+        return [(b - a) * _PER / rest.n_calls for a, b in itertools.pairwise(values)]
 
     objects, bytes_, rss = growth(0), growth(1), growth(2)
     survivors = [sample[3] for sample in samples]

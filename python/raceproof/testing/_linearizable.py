@@ -41,6 +41,7 @@ class _Call(NamedTuple):
 
     name: str
     function: Callable[[Any], Any]
+    operation: Any
 
 
 def linearizable(
@@ -100,7 +101,7 @@ def _pool(pool):
 def _call(operation, arguments):
     name = getattr(operation, "__name__", "call") if callable(operation) else operation
     shown = f"{name}({', '.join(map(_words.shown, arguments))})"
-    return _Call(shown, functools.partial(_called, operation, arguments))
+    return _Call(shown, functools.partial(_called, operation, arguments), operation)
 
 
 def _called(operation, arguments, target):
@@ -111,6 +112,13 @@ def _called(operation, arguments, target):
     if inspect.iscoroutinefunction(operation):
         return asyncio.run(operation(*arguments))
     return operation(*arguments)
+
+
+def _place(target, operation):
+    """Where what is called stands: file and line."""
+    function = operation if callable(operation) else getattr(type(target), operation, None)
+    code = getattr(inspect.unwrap(function) if function is not None else None, "__code__", None)
+    return ("", 0) if code is None else (code.co_filename, code.co_firstlineno)
 
 
 def _chosen(calls, n_threads, n_calls, n_max, seed):
@@ -178,6 +186,7 @@ class _Search:
             keeps_time=True,
             names=names,
             runtime=self.runtime,
+            locate=lambda state, call: _place(state, scenario[call[0]][call[1]].operation),
         )
         outcome = _serial.against(learned, None, self.run)
         self.outcomes.append(outcome)

@@ -50,6 +50,17 @@ class Run:
     came: dict[tuple[int, int], Came] = field(default_factory=dict)
     # Beginnings (True) and ends of calls, in order.
     times: list[tuple[bool, tuple[int, int]]] = field(default_factory=list)
+    # Taken between calls, so that which of two calls ended before the other began is explored too.
+    clock: Any = None
+
+    def tick(self, words, place):
+        """The time between two calls of a thread."""
+        if self.clock is not None:
+            self.clock.acquire()
+            control.note(words, *place)
+            self.clock.release()
+            # That this is a lock is nobody's business.
+            control.note("", "", 0)
 
     def make(self, function, call):
         """Makes a call and notes what it comes to."""
@@ -84,7 +95,9 @@ class Run:
 class Scenario:
     """Calls for each thread, on what `make()` gives."""
 
-    def __init__(self, make, calls, spec=None, *, observe=None, keeps_time=False, names=None, runtime=None):
+    def __init__(
+        self, make, calls, spec=None, *, observe=None, keeps_time=False, names=None, runtime=None, locate=None
+    ):
         self.make = make
         self.calls = [list(own) for own in calls]
         self.spec = make if spec is None else spec
@@ -92,6 +105,8 @@ class Scenario:
         self.keeps_time = keeps_time
         self.names = names
         self.runtime = runtime
+        # `(state, call)`: the file and the line of what is called.
+        self.locate = locate
         # After each prefix of an order (a tuple of threads) what its last call came to; None if it waits.
         self.prefixes = {}
         # For each outcome the orders that come to it, and the state at the end of one.
@@ -141,9 +156,7 @@ class Scenario:
             runs.append(self.setup())
             return runs[-1]
 
-        control.run_exploration(
-            request(setup, self.threads(), None, strategy="dfs0", max_runs=1, runtime=self.runtime)
-        )
+        control.run_exploration(request(setup, self.threads(), None, strategy="dfs0", max_runs=1, runtime=self.runtime))
         run = runs[0]
         calls = [(thread, idx) for thread, own in enumerate(self.calls) for idx in range(len(own))]
         is_serial = run.times == [time for call in calls for time in ((True, call), (False, call))]
@@ -218,7 +231,7 @@ class Scenario:
 
     def setup(self):
         """The state of a run."""
-        return Run(self.make())
+        return Run(self.make(), clock=control.Lock() if self.keeps_time else None)
 
     def threads(self):
         """The threads of a run."""
@@ -229,8 +242,12 @@ class Scenario:
             return self._task(number, own)
 
         def thread(run):
+            place = "", 0
             for idx, function in enumerate(own):
+                place = place if self.locate is None else self.locate(run.state, (number, idx))
+                run.tick(f"calls {self.name((number, idx))}", place)
                 run.make(function, (number, idx))
+            run.tick("has the last result", place)
 
         return thread
 

@@ -11,7 +11,6 @@ import inspect
 import random
 import sys
 import threading
-import time
 import traceback
 import types
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The testers of the guide: its names, its arguments, the keys of its results; behind them real threads and exploration.
+"""The testers of the guide: its names, arguments and keys; behind them real threads and exploration.
 
 Every tester first explores two callers under control, where the state that they reach can be put back, and then lets
 real threads go, all at once and disturbed. What both see counts.
@@ -155,9 +155,7 @@ class _Singleton:
             self.notes.append("not explored: threads wait in native code of raceproof")
             return
         try:
-            outcome = explore(
-                self._anew, [self._call, self._call], self._is_one, max_runs=_RUNS, seed=self.tester.seed
-            )
+            outcome = explore(self._anew, [self._call, self._call], self._is_one, max_runs=_RUNS, seed=self.tester.seed)
         except RuntimeError as error:
             self.notes.append(f"not explored: {error}")
             return

@@ -2,6 +2,7 @@
 //! it. Also the threads themselves, which are kept from run to run.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use explore::operation::{Effect, Operation, THREADS_MAX, ThreadId};
 use explore::trace::Label;
@@ -92,6 +93,25 @@ pub fn step_at(operation: Operation, label: Label) -> PyResult<Effect> {
         Turn::Over => return Err(unwind()),
     }
     SESSION.with(|session| if session.is_unwinding { Err(unwind()) } else { Ok(session.effect(seat)) })
+}
+
+/// Waits under control for what `is_over` finds out by trying: others go on meanwhile. With a limit in seconds the wait may
+/// also go on to its end, which is then tried once more. Says whether it was found before the end.
+///
+/// # Errors
+/// [`Unwind`] if the run is over.
+pub fn wait_for(timeout: Option<Duration>, mut is_over: impl FnMut() -> bool) -> PyResult<bool> {
+    while !is_over() {
+        let Some(timeout) = timeout else {
+            step(Operation::Yield)?;
+            continue;
+        };
+        if step(Operation::Choice { n: 2 })? == Effect::Branch(1) {
+            step(Operation::Sleep { timeout_ns: u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX) })?;
+            return Ok(is_over());
+        }
+    }
+    Ok(true)
 }
 
 /// Starts a thread under control that calls `callable()`: its number. By the driver it begins with the run.

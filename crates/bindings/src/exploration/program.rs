@@ -65,6 +65,8 @@ pub struct Known {
     stand_in_types: Vec<Py<PyAny>>,
     immutable: Vec<Py<PyAny>>,
     locals: Vec<Py<PyAny>>,
+    /// An object of a class in Python that can be called.
+    python_call: Py<PyAny>,
     containers: Vec<Py<PyAny>>,
     /// An iterator or view, where it keeps what it goes over, and what that is.
     over: Vec<(Py<PyAny>, usize, Py<PyAny>)>,
@@ -89,6 +91,7 @@ pub fn builtins(py: Python<'_>, known: Known) -> PyResult<Builtins> {
     known.stand_in_types.iter().for_each(|kind| builtins.add_stand_in_type(kind.as_ptr()));
     known.immutable.iter().for_each(|kind| builtins.add_immutable(kind.as_ptr()));
     known.locals.iter().for_each(|kind| builtins.add_local(kind.as_ptr()));
+    builtins.add_python_call(known.python_call.bind(py));
     known.containers.iter().for_each(|kind| builtins.add_container(kind.as_ptr()));
     for (sample, behind_header, target) in &known.over {
         if !builtins.add_over(sample.bind(py), *behind_header, target.bind(py)) {
@@ -103,7 +106,11 @@ pub fn builtins(py: Python<'_>, known: Known) -> PyResult<Builtins> {
 
 /// What Python says of a code object.
 #[derive(FromPyObject)]
-struct Description(usize, String, bool, Vec<(usize, String, u16, u32, String, String, u32, String)>);
+struct Description(usize, String, bool, Vec<Described>);
+
+/// An instruction: offset, kind, depth, operand, attribute, name in a schedule, line, text.
+#[derive(FromPyObject)]
+struct Described(usize, String, u16, u32, String, String, u32, String);
 
 /// A function starts whose code is not known.
 pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -116,7 +123,9 @@ pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
     let keys: Vec<u32> = instructions.iter().map(|it| key_of_name(&PyString::new(code.py(), &it.4))).collect();
     SESSION.with(|session| {
         let mut sites = Vec::new();
-        for ((offset, kind, depth, arg, attribute, name, line, text), key) in instructions.into_iter().zip(keys) {
+        for (Described(offset, kind, depth, arg, attribute, name, line, text), key) in
+            instructions.into_iter().zip(keys)
+        {
             let Some(kind) = Kind::parse(&kind) else { continue };
             let instruction = Instruction { kind, depth, arg, name: session.name(&attribute, key) };
             let site = session.add_site(instruction, Origin { name, file: file.clone(), line, text, is_own });

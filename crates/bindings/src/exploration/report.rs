@@ -75,6 +75,9 @@ impl Exploration {
             let noted = told.iter().find(|told| told.step == idx);
             let thread = step.event.thread.idx();
             if let Some((text, file, line)) = noted.and_then(|noted| noted.note.clone()) {
+                if text.is_empty() {
+                    return None;
+                }
                 return Some(Line { thread, file, line, text, decides: decides(idx), is_own: true });
             }
             let origin = session.site_of_label(step.label).map(|site| &site.origin);

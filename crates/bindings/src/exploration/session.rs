@@ -231,7 +231,7 @@ impl Session {
         if places[0].is_none() {
             *places = [places[1], None];
         }
-        let Some((action, place)) = places[0] else { return None };
+        let (action, place) = places[0]?;
         if !self.sites[site as usize].is_step {
             self.watch(seat, site, places);
             return None;

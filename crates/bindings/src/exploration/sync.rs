@@ -52,16 +52,28 @@ struct Core {
     /// In which run it was taken: what a run leaves behind counts for nothing in the next.
     run: AtomicU64,
     is_reentrant: bool,
+    /// What a schedule calls the places where it is used; without it, what the program does there.
+    label: Option<String>,
 }
 
 impl Core {
-    fn new(is_reentrant: bool) -> Core {
+    fn new(is_reentrant: bool, label: Option<String>) -> Core {
         static N_LASTING: AtomicU32 = AtomicU32::new(0);
         let id = match baton::me() {
             NOBODY => ObjectId(LASTING + N_LASTING.fetch_add(1, Relaxed)),
             seat => SESSION.with(|session| session.new_lock(seat)),
         };
-        Core { id, holder: AtomicI32::new(FREE), depth: AtomicU32::new(0), run: AtomicU64::new(0), is_reentrant }
+        Core { id, holder: AtomicI32::new(FREE), depth: AtomicU32::new(0), run: AtomicU64::new(0), is_reentrant, label }
+    }
+
+    fn step(&self, operation: Operation) -> PyResult<Effect> {
+        match &self.label {
+            Some(label) => {
+                let label = SESSION.with(|session| session.label_named(label));
+                gate::step_at(operation, label)
+            }
+            None => step(operation),
+        }
     }
 
     fn holder(&self) -> Seat {
@@ -97,7 +109,7 @@ impl Core {
             (true, -1.0) => Operation::Acquire { lock, mode, timeout_ns: None },
             (true, seconds) => Operation::Acquire { lock, mode, timeout_ns: Some(nanoseconds(seconds)?) },
         };
-        if matches!(step(operation)?, Effect::Failed | Effect::TimedOut) {
+        if matches!(self.step(operation)?, Effect::Failed | Effect::TimedOut) {
             return Ok(false);
         }
         self.take(seat, 1);
@@ -150,7 +162,7 @@ impl Core {
         }
         if is_controlled() {
             SESSION.with(|session| session.order().release(ThreadId(seat as u32), self.id));
-            step(Operation::Release { lock: self.id, mode: LockMode::Exclusive })?;
+            self.step(Operation::Release { lock: self.id, mode: LockMode::Exclusive })?;
         } else if holder == DRIVER && seat == DRIVER {
             SESSION.with(|session| session.n_held_by_driver -= 1);
         }
@@ -162,7 +174,7 @@ impl Core {
         if !is_controlled() {
             return Ok(self.holder() != FREE);
         }
-        Ok(step(Operation::IsHeld { lock: self.id })? == Effect::Done)
+        Ok(self.step(Operation::IsHeld { lock: self.id })? == Effect::Done)
     }
 
     fn shown(&self, name: &str) -> String {
@@ -180,8 +192,9 @@ macro_rules! lock_type {
         #[pymethods]
         impl $type {
             #[new]
-            fn new() -> Self {
-                $type(Core::new($is_reentrant))
+            #[pyo3(signature = (label = None))]
+            fn new(label: Option<String>) -> Self {
+                $type(Core::new($is_reentrant, label))
             }
 
             /// Takes the lock and returns True; False if that may not wait, or not longer than `timeout` seconds of the
@@ -262,7 +275,7 @@ impl ControlledCondition {
         let (thread, depth) = (ThreadId(seat as u32), core.depth.load(Relaxed));
         SESSION.with(|session| session.order().release(thread, core.id));
         core.holder.store(FREE, Relaxed);
-        let effect = step(Operation::Wait { condition: self.id, lock: Some(core.id), timeout_ns })?;
+        let effect = core.step(Operation::Wait { condition: self.id, lock: Some(core.id), timeout_ns })?;
         core.take(seat, depth);
         let is_notified = effect != Effect::TimedOut;
         SESSION.with(|session| {
@@ -281,7 +294,7 @@ impl ControlledCondition {
         }
         if is_controlled() {
             SESSION.with(|session| session.order().release(ThreadId(seat as u32), self.id));
-            step(Operation::Notify { condition: self.id, count })?;
+            self.core(py).step(Operation::Notify { condition: self.id, count })?;
         }
         Ok(())
     }
@@ -294,13 +307,13 @@ impl ControlledCondition {
     fn new(py: Python<'_>, lock: Option<Py<PyAny>>) -> PyResult<Self> {
         let lock = match lock {
             Some(lock) => lock,
-            None => Py::new(py, ControlledRLock::new())?.into_any(),
+            None => Py::new(py, ControlledRLock::new(None))?.into_any(),
         };
         let bound = lock.bind(py);
         if !bound.is_instance_of::<ControlledLock>() && !bound.is_instance_of::<ControlledRLock>() {
             return Err(PyTypeError::new_err("the lock of a condition under control must be under control too"));
         }
-        Ok(ControlledCondition { id: Core::new(false).id, lock })
+        Ok(ControlledCondition { id: Core::new(false, None).id, lock })
     }
 
     #[pyo3(signature = (*args, **names))]

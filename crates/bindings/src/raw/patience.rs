@@ -9,6 +9,7 @@ use pyo3::prelude::*;
 use primitives::lock::Outcome;
 
 use super::detached::detached;
+use crate::exploration::gate;
 
 /// `threading.TIMEOUT_MAX`, in seconds.
 const TIMEOUT_S_MAX: f64 = 9_223_372_036.0;
@@ -62,6 +63,10 @@ impl Patience {
     /// Waits with `wait`, detached, until it says that it got what it waited for or that the time is over. When a
     /// signal ends a wait, its Python handler runs; what that raises ends everything.
     pub fn wait(self, py: Python<'_>, wait: impl Fn(Option<Instant>) -> Outcome) -> PyResult<bool> {
+        if gate::is_controlled() {
+            let rest = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            return gate::wait_for(rest, || wait(Some(Instant::now())) == Outcome::Acquired);
+        }
         loop {
             // SAFETY: the token says that this thread is attached; the waits of the locks touch nothing of Python.
             match unsafe { detached(|| wait(self.deadline())) } {

@@ -4,13 +4,26 @@
 //! Knows strings and comments, and nothing else of the language. Where quotes stand inside the holes of an f-string the
 //! count may be off by a few, which does not matter to a limit of a thousand.
 
+/// The bytes at which something may have to be done; most are none of them.
+static STOPS: [bool; 256] = {
+    let mut stops = [false; 256];
+    let all = b"()[]{}#\"'";
+    let mut idx = 0;
+    while idx < all.len() {
+        stops[all[idx] as usize] = true;
+        idx += 1;
+    }
+    stops
+};
+
 /// The first bracket that is nested more than `max` levels deep.
 #[must_use]
 pub(super) fn bracket_beyond(text: &str, max: usize) -> Option<u32> {
     let bytes = text.as_bytes();
     let mut depth = 0usize;
     let mut at = 0;
-    while at < bytes.len() {
+    while let Some(n) = bytes.get(at..)?.iter().position(|byte| STOPS[*byte as usize]) {
+        at += n;
         match bytes[at] {
             b'(' | b'[' | b'{' => {
                 depth += 1;

@@ -1,8 +1,10 @@
 //! Accesses to places that threads may share: what is done to each, and whether the object is still owned.
 
 use facts::PlaceId;
+use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
+use super::paths::{self, Argument};
 use super::{Access, Summaries, Touch, read_within};
 use crate::annotations::Annotations;
 use crate::body::{Body, Compare, FunctionKind, Op, Val};
@@ -18,7 +20,12 @@ struct Collector<'a> {
     annotations: &'a Annotations,
     contexts: &'a Contexts,
     summaries: &'a Summaries,
+    /// Functions that outside callers or threads enter.
+    entries: FxHashSet<FuncId>,
 }
+
+/// A helper that is called from more places than this is not that of one collection.
+const CALLERS_MAX: usize = 16;
 
 /// An access whose place has no number yet.
 type Found = (Slot, Access);
@@ -30,7 +37,8 @@ pub(super) fn collect(
     contexts: &Contexts,
     summaries: &mut Summaries,
 ) {
-    let collector = Collector { project, types, annotations, contexts, summaries };
+    let entries = contexts.groups.iter().flat_map(|group| &group.entries).map(|entry| entry.func).collect();
+    let collector = Collector { project, types, annotations, contexts, summaries, entries };
     let found = parallel::map(project.function_ids().collect(), |func| collector.function(func));
     // Places are numbered in the order of the text.
     for (slot, access) in found.into_iter().flatten() {
@@ -60,7 +68,10 @@ impl Collector<'_> {
                 Op::StoreLocal { .. } if self.project.function(func).kind == FunctionKind::ClassBody => false,
                 _ => continue,
             };
-            let slots = self.types.slots_of(self.project, func, val);
+            let mut slots = self.types.slots_of(self.project, func, val);
+            if let Some(slot) = self.handed_in(func, body, val).filter(|_| aliased) {
+                slots = SmallVec::from_slice(&[slot]);
+            }
             for slot in slots {
                 if !self.is_state(func, val, slot, aliased) {
                     continue;
@@ -79,6 +90,44 @@ impl Collector<'_> {
             }
         }
         found
+    }
+
+    /// The place whose container a helper gets as a parameter: all callers give it the same one, and nobody else can
+    /// call it. A helper that gets now this and now that container says nothing of the locks that each of them needs.
+    fn handed_in(&self, func: FuncId, body: &Body, val: Val) -> Option<Slot> {
+        let Op::Param(idx) = body.op(body.origin(val)) else { return None };
+        let callers = &self.contexts.callers[func.0 as usize];
+        if self.entries.contains(&func)
+            || callers.len() > CALLERS_MAX
+            || self.types.container(self.project, func, val).is_none()
+        {
+            return None;
+        }
+        let mut found = None;
+        for site in callers.iter().filter(|site| !self.is_preparing(site.caller)) {
+            let caller = &self.project.function(site.caller).body;
+            let given =
+                paths::argument(self.project, self.types, site, idx).filter(|_| !site.as_value && !site.guessed);
+            let Some(Argument::Value(given)) = given else { return None };
+            let [slot @ (Slot::Attr(..) | Slot::Global(..))] =
+                self.types.slots_of(self.project, site.caller, given)[..]
+            else {
+                return None;
+            };
+            let other =
+                self.is_owned(site.caller, caller, given) || self.was_swapped_out(site.caller, caller, given, slot);
+            if other || found.is_some_and(|known| known != slot) {
+                return None;
+            }
+            found = Some(slot);
+        }
+        found
+    }
+
+    /// Does the function run before threads can see what it works on?
+    fn is_preparing(&self, func: FuncId) -> bool {
+        matches!(self.project.function(func).kind, FunctionKind::Module | FunctionKind::ClassBody)
+            || self.summaries.function(func).init_only
     }
 
     /// `old = self.x; self.x = []; ... old ...`: what the local holds is no longer what the place holds.

@@ -24,18 +24,36 @@ const LINES_SHOWN: usize = 3;
 /// Names the interpreter; the script `raceproof` sets it to its own.
 pub const PYTHON: &str = "RACEPROOF_PYTHON";
 
-/// The interpreter that runs programs.
+/// The interpreter that runs programs; it is asked whether it can.
 ///
 /// # Errors
-/// If none is named.
+/// If none is named, or it cannot.
 pub fn python(named: Option<&Path>) -> Result<PathBuf, Error> {
-    if let Some(path) = named {
-        return Ok(path.to_owned());
+    let path = named.map(Path::to_owned).or_else(|| {
+        let ours = std::env::var_os(PYTHON).filter(|path| !path.is_empty());
+        ours.map(PathBuf::from)
+    });
+    let Some(path) = path else {
+        return Err(Error::new("there is no Python to run the program in")
+            .help("start it as `python -m raceproof`, or name an interpreter that has raceproof with `--python`"));
+    };
+    let tried = Command::new(&path).args(["-P", "-c", "import raceproof.prove"]).stdin(Stdio::null()).output();
+    let cannot = |cause: String| {
+        Error::new(format!("`{}` cannot run programs for raceproof", path.display()))
+            .because(cause)
+            .help("it takes CPython 3.13 with raceproof installed; `--python` names another interpreter")
+    };
+    let output = tried.map_err(|cause| cannot(cause.to_string()))?;
+    if !output.status.success() {
+        return Err(cannot(last_lines(&String::from_utf8_lossy(&output.stderr))));
     }
-    std::env::var_os(PYTHON).filter(|path| !path.is_empty()).map(PathBuf::from).ok_or_else(|| {
-        Error::new("there is no Python to run the program in")
-            .help("start it as `python -m raceproof`, or name an interpreter that has raceproof with `--python`")
-    })
+    Ok(path)
+}
+
+fn last_lines(said: &str) -> String {
+    let lines: Vec<&str> = said.lines().rev().take(LINES_SHOWN).collect();
+    let last: Vec<&str> = lines.into_iter().rev().map(str::trim).collect();
+    last.join(" / ")
 }
 
 /// Asks a child. A child that dies or takes too long is an answer too: it gave up.
@@ -67,10 +85,7 @@ pub fn ask(python: &Path, question: &Question) -> Result<Answer, Error> {
     }
     let text = all_of(&mut out);
     Ok(Answer::from_json(&text).unwrap_or_else(|| {
-        let said = all_of(&mut err);
-        let lines: Vec<&str> = said.lines().rev().take(LINES_SHOWN).collect();
-        let last: Vec<&str> = lines.into_iter().rev().map(str::trim).collect();
-        Answer::gave_up(format!("the process that ran it died: {}", last.join(" / ")))
+        Answer::gave_up(format!("the process that ran it died: {}", last_lines(&all_of(&mut err))))
     }))
 }
 

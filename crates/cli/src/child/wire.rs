@@ -105,6 +105,8 @@ pub struct Answer {
     pub schedule: Option<String>,
     /// The run that fails, a column per thread.
     pub explanation: Option<String>,
+    /// The lines whose order decides, in words.
+    pub decisive: Option<String>,
     /// The same, step by step.
     pub steps: Option<Value>,
     /// How far the verdict reaches.

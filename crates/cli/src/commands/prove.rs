@@ -136,6 +136,9 @@ fn told(proof: &Proof) -> String {
         _ => Ok(()),
     };
     text.push('\n');
+    if let ("failed", Some(reason)) = (answer.verdict.as_str(), &answer.reason) {
+        let _ = writeln!(text, "  because: {reason}");
+    }
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "  {name}: {value}");
     };
@@ -188,7 +191,10 @@ fn after_in_words(answer: &Answer) -> String {
     match answer.verdict.as_str() {
         "proved" => format!("proved, {}", counted(answer.runs as usize, "run")),
         "nothing_found" => format!("nothing found, {}", counted(answer.runs as usize, "run")),
-        "failed" => format!("still fails: {reason}"),
+        "failed" => match &answer.decisive {
+            Some(lines) => format!("still fails, by the order of {lines}: {reason}"),
+            None => format!("still fails: {reason}"),
+        },
         _ => format!("gave up: {reason}"),
     }
 }

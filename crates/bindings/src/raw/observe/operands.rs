@@ -180,6 +180,8 @@ pub struct Builtins {
     containers: Addresses,
     /// Where a view or an iterator keeps what it goes over.
     over: HashMap<usize, usize, FxBuildHasher>,
+    /// What calls `__call__` of a class in Python.
+    python_call: usize,
 }
 
 impl Builtins {
@@ -220,6 +222,13 @@ impl Builtins {
         let is_within = size.is_ok_and(|size| size_of::<PyObject>() + behind_header + size_of::<usize>() <= size);
         // SAFETY: the sample is alive and so large.
         is_within && unsafe { member(sample.as_ptr(), behind_header) } == target.as_ptr()
+    }
+
+    /// An object of a class in Python that can be called.
+    pub fn add_python_call(&mut self, sample: &Bound<'_, PyAny>) {
+        // SAFETY: the type of an object is alive.
+        let call = unsafe { (*ffi::Py_TYPE(sample.as_ptr())).tp_call };
+        self.python_call = call.map_or(0, |call| call as usize);
     }
 
     /// A type of containers, besides the built-in ones.
@@ -505,10 +514,7 @@ impl Look<'_> {
         // SAFETY: operands are alive.
         unsafe {
             let Some((definition, bound)) = definition(callable) else {
-                // A class: `list(x)`. Python functions and their classes see to themselves.
-                let is_builtin_class = ffi::PyType_Check(callable) != 0
-                    && ffi::PyType_HasFeature(callable.cast(), ffi::Py_TPFLAGS_HEAPTYPE) == 0;
-                return if is_builtin_class { self.arguments(argument, 0) } else { Sight::Nothing };
+                return self.of_object_call(callable, argument);
             };
             let is_method = bound.is_null() || (ffi::PyModule_Check(bound) == 0 && ffi::PyType_Check(bound) == 0);
             let is_descriptor = ffi::Py_TYPE(callable) == &raw mut ffi::PyMethodDescr_Type;
@@ -523,6 +529,26 @@ impl Look<'_> {
             }
             let call = self.builtins.calls.get(&definition).copied();
             self.do_call(call.unwrap_or_else(|| self.unknown(owner)), owner, argument, first, above)
+        }
+    }
+
+    /// A call of what is no function in C: a class, a Python function, an object with `__call__`.
+    unsafe fn of_object_call(&self, callable: *mut PyObject, argument: impl Fn(usize) -> *mut PyObject) -> Sight {
+        // SAFETY: operands are alive.
+        unsafe {
+            let kind = ffi::Py_TYPE(callable);
+            if ffi::PyType_Check(callable) != 0 {
+                // `list(x)` reads; a class in Python sees to itself.
+                let is_builtin = ffi::PyType_HasFeature(callable.cast(), ffi::Py_TPFLAGS_HEAPTYPE) == 0;
+                return if is_builtin { self.arguments(argument, 0) } else { Sight::Nothing };
+            }
+            let call = (*kind).tp_call.map_or(0, |call| call as usize);
+            let is_python = call == self.builtins.python_call || kind == &raw mut ffi::PyFunction_Type;
+            if is_python || self.builtins.immutable.contains(&(kind as usize)) {
+                return Sight::Nothing;
+            }
+            // An object that is called in C keeps state, as a cache does.
+            Sight::Touches(Touch { action: Action::Update, object: callable, part: Part::All }, None)
         }
     }
 
