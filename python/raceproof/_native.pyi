@@ -652,5 +652,6 @@ def watch_locks(
 def time_locks(on: bool = True) -> bool: ...
 def lock_report() -> dict[str, Any]: ...
 
-# What `raceproof.instrument` and `raceproof.testing` use, and nobody else.
+# What `raceproof.instrument`, `raceproof.testing` and `raceproof.detect` use, and nobody else.
 control: ModuleType
+detect: ModuleType

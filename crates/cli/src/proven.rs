@@ -81,7 +81,9 @@ impl Proven {
             },
             (Some(before), None) if before.verdict == "proved" => "no schedule of its scenario failed before",
             (Some(before), None) if before.verdict == "nothing_found" => "no schedule that was tried failed before",
-            (Some(before), None) => return format!("not proved: {}", before.reason.as_deref().unwrap_or("no scenario")),
+            (Some(before), None) => {
+                return format!("not proved: {}", before.reason.as_deref().unwrap_or("no scenario"));
+            }
             (None, None) => "not proved",
         };
         words.to_owned()

@@ -84,9 +84,8 @@ pub fn ask(python: &Path, question: &Question) -> Result<Answer, Error> {
         return Ok(Answer::gave_up(format!("the time limit of {} s was reached", question.time_limit)));
     }
     let text = all_of(&mut out);
-    Ok(Answer::from_json(&text).unwrap_or_else(|| {
-        Answer::gave_up(format!("the process that ran it died: {}", last_lines(&all_of(&mut err))))
-    }))
+    Ok(Answer::from_json(&text)
+        .unwrap_or_else(|| Answer::gave_up(format!("the process that ran it died: {}", last_lines(&all_of(&mut err))))))
 }
 
 /// Waits for the end of a child; one that does not end in time is killed.
