@@ -31,12 +31,74 @@ def is_seen(code) -> bool:
     return not file.startswith(_LIBRARY)
 
 
+_KINDS = {dis.opmap[name]: kind for name, kind in _code._PLAIN.items()}
+_BINARY = dis.opmap["BINARY_OP"]
+_IN_PLACE = {number for number, (_, sign) in enumerate(dis._nb_ops) if sign.endswith("=")}
+_LOAD_ATTR, _LOAD_GLOBAL = dis.opmap["LOAD_ATTR"], dis.opmap["LOAD_GLOBAL"]
+# Of these the lowest bit of the operand says something else than the name.
+_SHIFTED = {_LOAD_ATTR, _LOAD_GLOBAL}
+_NAMED = {dis.opmap[name] for name in (*_STORES, *_GLOBAL_STORES)} | _SHIFTED
+_STORE_OPCODES = {dis.opmap[name] for name in _STORES}
+_GLOBAL_STORE_OPCODES = {dis.opmap[name] for name in _GLOBAL_STORES}
+_END_OPCODES = {dis.opmap[name] for name in _code._ENDS}
+_JUMPS = {*dis.hasjrel, *dis.hasjabs}
+_ALWAYS = {opcode for opcode in _JUMPS if dis.opname[opcode].startswith("JUMP")}
+
+
+def _unpacked(code):
+    """`(offset, opcode, operand)` of each instruction; what `dis.get_instructions` says takes ten times as long."""
+    return [(offset, opcode, argument) for offset, _, opcode, argument in dis._unpack_opargs(code.co_code)]
+
+
+def sites(code):
+    """As `raceproof.instrument._code.description`, without words: offset, kind, depth of the stack, operand, name."""
+    unpacked = _unpacked(code)
+    depths = _depths(code, unpacked)
+    found = []
+    for number, (offset, opcode, argument) in enumerate(unpacked):
+        kind = ("in place" if argument in _IN_PLACE else "binary") if opcode == _BINARY else _KINDS.get(opcode)
+        if kind is None or number not in depths:
+            continue
+        name = ""
+        if opcode in _NAMED:
+            name = code.co_names[argument >> 1 if opcode in _SHIFTED else argument]
+            if name == "__dict__" and opcode == _LOAD_ATTR:
+                continue
+        found.append((offset, kind, depths[number], argument or 0, name))
+    return found
+
+
+def _depths(code, unpacked):
+    index = {offset: number for number, (offset, _, _) in enumerate(unpacked)}
+    depths = {}
+    work = [(0, 0)]
+    work += [
+        (index[entry.target], entry.depth + 1 + bool(entry.lasti)) for entry in dis._parse_exception_table(code)
+    ]
+    while work:
+        number, depth = work.pop()
+        while number < len(unpacked) and number not in depths:
+            offset, opcode, argument = unpacked[number]
+            depths[number] = depth
+            if opcode in _END_OPCODES:
+                break
+            if opcode in _JUMPS:
+                target = index[dis._get_jump_target(opcode, argument, offset)]
+                work.append((target, depth + dis.stack_effect(opcode, argument, jump=True)))
+                if opcode in _ALWAYS:
+                    break
+            depth += dis.stack_effect(opcode, argument, jump=False)
+            number += 1
+    return depths
+
+
 class Describer:
     """Describes each code object once. Which names are stored at all is learnt a file at a time: the code of a module
     holds that of its functions."""
 
     def __init__(self):
-        self._known = set()
+        # By identity: code is compared by what it does. It is kept, so that no identity is used twice.
+        self._known = {}
         self._globals = {}
 
     def describe(self, code):
@@ -45,12 +107,9 @@ class Describer:
             return None
         self._learn(code)
         stored = self._globals.get(code.co_filename, ())
-        n_locals, _file, instructions = _code.description(code)
-        found = []
-        for offset, kind, depth, argument, attribute, *_ in instructions:
-            if kind == "load global" and attribute not in stored:
-                continue
-            found.append((offset, kind, depth, argument, attribute))
+        cells = [name for name in code.co_cellvars if name not in code.co_varnames]
+        n_locals = len(code.co_varnames) + len(cells) + len(code.co_freevars)
+        found = [site for site in sites(code) if site[1] != "load global" or site[4] in stored]
         return n_locals, code.co_name in _CONSTRUCTORS, found
 
     def _learn(self, code):
@@ -58,16 +117,16 @@ class Describer:
         work = [code]
         while work:
             code = work.pop()
-            if code in self._known:
+            if id(code) in self._known:
                 continue
-            self._known.add(code)
+            self._known[id(code)] = code
             work += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-            for instruction in dis.get_instructions(code):
-                if instruction.opname in _STORES:
-                    names.add(instruction.argval)
-                elif instruction.opname in _GLOBAL_STORES:
-                    globals_.add(instruction.argval)
-                    names.add(instruction.argval)
+            for _, opcode, argument in _unpacked(code):
+                if opcode in _STORE_OPCODES:
+                    names.add(code.co_names[argument])
+                elif opcode in _GLOBAL_STORE_OPCODES:
+                    globals_.add(code.co_names[argument])
+                    names.add(code.co_names[argument])
         if names:
             detect.stored(list(names))
 

@@ -1,5 +1,6 @@
 """The detector: on, off, and what it found."""
 
+import atexit
 import sys
 import threading
 
@@ -85,6 +86,13 @@ class Detector:
         events = sys.monitoring.events
         sys.monitoring.register_callback(self._tool, events.INSTRUCTION, detect.on_instruction)
         sys.monitoring.set_events(self._tool, events.INSTRUCTION)
+        # Whoever forgets to stop it must not have it called while the interpreter goes down.
+        atexit.register(self._leave)
+
+    def _leave(self):
+        if self._tool is not None:
+            sys.monitoring.set_events(self._tool, 0)
+            detect.switch(False)
 
     def stop(self):
         """Watches no longer, and says what was found."""
@@ -94,6 +102,7 @@ class Detector:
         for owner, name, value in reversed(self._patched):
             setattr(owner, name, value)
         sys.monitoring.free_tool_id(self._tool)
+        self._tool = None
         return report
 
 
