@@ -155,7 +155,6 @@ def _starts_threads(item):
 
 def _explore(item, reach, is_marked):
     from raceproof import testing
-    from raceproof.instrument import _real
 
     is_first = True
     passed_over = []
@@ -177,16 +176,12 @@ def _explore(item, reach, is_marked):
             passed_over.append(error)
 
     schedule = item.config.getoption("raceproof_replay")
-    excepthook = threading.excepthook
-    # That of pytest would make a warning of what a thread raises.
-    threading.excepthook = _real.excepthook
     try:
         if schedule is not None:
             outcome = testing.replay(setup, [test], schedule=schedule)
         else:
             outcome = testing.explore(setup, [test], **_options(item))
     finally:
-        threading.excepthook = excepthook
         _finish_fixtures(item)
         reach.restore()
         _make_fixtures(item)

@@ -521,7 +521,9 @@ def test_a_program_that_is_not_there_is_an_error(tmp_path):
     assert done.stderr.startswith("error: cannot run")
 
 
-@pytest.mark.parametrize(("format", "sign"), [("text", "error[unlocked-increment]"), ("sarif", "2.1.0"), ("html", "<html")])
+@pytest.mark.parametrize(
+    ("format", "sign"), [("text", "error[unlocked-increment]"), ("sarif", "2.1.0"), ("html", "<html")]
+)
 def test_formats(tmp_path, format, sign):
     script = tmp_path / "program.py"
     script.write_text(_THREADS + "n = 0\ndef inc():\n    global n\n    n += 1\ngo(inc, inc)\n")

@@ -418,7 +418,11 @@ def test_a_program(name):
     setup, threads, invariant = make()
     outcome = explore(setup, threads, invariant, max_runs=RUNS if is_large else None)
     if not is_broken:
-        assert outcome.verdict == ("nothing_found" if is_large else "proved"), (outcome.verdict, outcome.reason, outcome.explanation)
+        assert outcome.verdict == ("nothing_found" if is_large else "proved"), (
+            outcome.verdict,
+            outcome.reason,
+            outcome.explanation,
+        )
         return
     assert outcome.verdict == "failed", (outcome.reason, outcome.certificate)
     for _ in range(5):

@@ -72,9 +72,7 @@ def _depths(code, unpacked):
     index = {offset: number for number, (offset, _, _) in enumerate(unpacked)}
     depths = {}
     work = [(0, 0)]
-    work += [
-        (index[entry.target], entry.depth + 1 + bool(entry.lasti)) for entry in dis._parse_exception_table(code)
-    ]
+    work += [(index[entry.target], entry.depth + 1 + bool(entry.lasti)) for entry in dis._parse_exception_table(code)]
     while work:
         number, depth = work.pop()
         while number < len(unpacked) and number not in depths:

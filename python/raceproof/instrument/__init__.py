@@ -93,7 +93,10 @@ class _Instrument:
         if not free:
             raise RuntimeError("no number is free in sys.monitoring: switch off coverage or the debugger")
         sys.monitoring.use_tool_id(free[0], "raceproof")
-        table = _known.known([real for real, _ in self._callables.values()], [_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock])
+        table = _known.known(
+            [real for real, _ in self._callables.values()],
+            [_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock],
+        )
         describers = {
             "describe": self._describe,
             "is_seen": is_seen,

@@ -6,7 +6,6 @@ import threading
 from raceproof._native import control
 from raceproof.instrument import _real
 
-
 # What showed lost exceptions when the exploration began. A hook that the program sets itself is called instead.
 hook_before = threading.excepthook
 
