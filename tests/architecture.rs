@@ -47,6 +47,7 @@ const STAGES_OF_EXPLORE: &[&str] = &[
     "shrink",
     "linear",
     "outcome",
+    "rules",
 ];
 
 /// The stages of `detect`, first to last.
@@ -60,7 +61,7 @@ fn may_use(name: &str) -> &'static [&'static str] {
         "primitives" => &["facts"],
         "prove" => &["facts", "check", "explore"],
         "monitor" => &["facts", "report", "primitives"],
-        "cli" => &["facts", "report", "check", "detect", "prove", "monitor"],
+        "cli" => &["facts", "report", "check", "explore", "detect", "prove", "monitor"],
         "bindings" => &["facts", "report", "check", "explore", "detect", "primitives", "monitor", "cli"],
         "tests" | "xtask" => &["facts", "report", "check", "explore", "cli"],
         _ => panic!("`{name}` has no line in the table: see docs/ARCHITECTURE.md"),

@@ -36,6 +36,7 @@ pub mod judge;
 pub mod linear;
 pub mod operation;
 pub mod outcome;
+pub mod rules;
 pub mod schedule;
 pub mod shrink;
 pub mod state;

@@ -1,4 +1,4 @@
-"""Stands in for the locks of raceproof while a program is under control: the same interface, on the locks of the run."""
+"""Stands in for the locks of raceproof while a program is under control: their interface, on the locks of the run."""
 
 from raceproof._native import WaitTimeout, control
 

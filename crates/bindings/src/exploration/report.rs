@@ -5,10 +5,11 @@ use std::path::Path;
 use explore::judge::Failure;
 use explore::operation::Operation;
 use explore::outcome::{Outcome, Reason, Verdict};
+use explore::rules::OBSERVED_FAILURE;
 use explore::schedule::Labels;
 use explore::strategy::Coverage;
 use explore::trace::Step;
-use facts::{Action, Confidence, FileId, Files, Finding, Fingerprint, ObservedStep, RuleInfo, Runtime, Severity, Span};
+use facts::{Action, Confidence, FileId, Files, Finding, Fingerprint, ObservedStep, Runtime, Span};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -20,16 +21,6 @@ use super::session::{Session, Told};
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Exploration>()
 }
-
-/// The rule of what was seen to fail.
-static RULE: RuleInfo = RuleInfo {
-    name: "observed-failure",
-    code: "RP901",
-    severity: Severity::Error,
-    summary: "a schedule of the threads makes the scenario fail",
-    docs: "",
-    on_by_default: true,
-};
 
 /// A step in words.
 #[derive(Clone)]
@@ -133,8 +124,8 @@ impl Exploration {
             schedule: self.outcome.schedule.clone().unwrap_or_default(),
         };
         let message = format!("{}: {failure}", explanation.pattern.as_str());
-        let mut finding = Finding::new(&RULE, span, message).confidence(Confidence::High).because(evidence);
-        finding.fingerprint = Fingerprint::of(&[RULE.code, self.outcome.schedule.as_deref().unwrap_or("")]);
+        let mut finding = Finding::new(&OBSERVED_FAILURE, span, message).confidence(Confidence::High).because(evidence);
+        finding.fingerprint = Fingerprint::of(&[OBSERVED_FAILURE.code, self.outcome.schedule.as_deref().unwrap_or("")]);
         Some(finding)
     }
 }
@@ -323,7 +314,7 @@ impl Exploration {
         let page = Page {
             files: &files,
             findings: &findings,
-            rules: &[&RULE],
+            rules: &[&OBSERVED_FAILURE],
             runtime,
             version: env!("CARGO_PKG_VERSION"),
             colour,

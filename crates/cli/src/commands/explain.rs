@@ -10,7 +10,8 @@ use crate::selection;
 
 pub(super) fn run(args: &ExplainArgs) -> Result<Exit, Error> {
     let is_meant = |rule: &&RuleInfo| rule.name == args.rule || rule.code.eq_ignore_ascii_case(&args.rule);
-    let rule = match detect::rules::ALL.into_iter().find(is_meant) {
+    let mut of_runs = detect::rules::ALL.into_iter().chain([&explore::rules::OBSERVED_FAILURE]);
+    let rule = match of_runs.find(is_meant) {
         Some(rule) => rule,
         None => selection::rule(&args.rule)?,
     };
