@@ -223,6 +223,34 @@ def test_an_executor_is_under_control():
     assert failed(state(n=0), [run], lambda s: s.n == 2).pattern == "lost update"
 
 
+def test_a_pool_that_is_left_open_is_no_missed_wake_up():
+    def setup():
+        return SimpleNamespace(pool=concurrent.futures.ThreadPoolExecutor(1), lock=threading.Lock(), n=0)
+
+    def add_locked(s):
+        with s.lock:
+            s.n += 1
+
+    def use(s):
+        s.pool.submit(add_locked, s).result()
+
+    outcome = explore(setup, [use, use], lambda s: s.n == 2, max_runs=2_000)
+    assert outcome.verdict in ("proved", "nothing_found"), (outcome.reason, outcome.explanation)
+
+
+def test_a_daemon_may_wait_for_ever():
+    def serve(s):
+        while True:
+            s.queue.get()
+            s.n += 1
+
+    def ask(s):
+        threading.Thread(target=serve, args=(s,), daemon=True).start()
+        s.queue.put(1)
+
+    proved(lambda: SimpleNamespace(queue=queue.Queue(), n=0), [ask], lambda s: s.n in (0, 1))
+
+
 def test_an_exception_in_a_started_thread_is_a_failure():
     def broken():
         raise ValueError("lost")

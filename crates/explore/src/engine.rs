@@ -83,6 +83,7 @@ pub struct Engine {
     current: Option<ThreadId>,
     limits: Limits,
     n_idle: usize,
+    background: ThreadSet,
 }
 
 impl Engine {
@@ -102,6 +103,13 @@ impl Engine {
         self.trace.n_threads = n_threads;
         self.current = None;
         self.n_idle = 0;
+        self.background = ThreadSet::default();
+    }
+
+    /// A thread that serves others and waits for ever when they have ended, as that of a pool does: the run is complete
+    /// without its end.
+    pub fn set_background(&mut self, thread: ThreadId) {
+        self.background.insert(thread);
     }
 
     /// What happened so far.
@@ -183,7 +191,10 @@ impl Engine {
     #[must_use]
     pub fn ended(&self, enabled: ThreadSet) -> Option<End> {
         if enabled.is_empty() {
-            let all_ended = self.slots.iter().all(|slot| matches!(slot.pending, Pending::Ended));
+            let has_ended = |(idx, slot): (usize, &Slot)| {
+                matches!(slot.pending, Pending::Ended) || self.background.contains(ThreadId(idx as u32))
+            };
+            let all_ended = self.slots.iter().enumerate().all(has_ended);
             return Some(if all_ended { End::Complete } else { End::Deadlock });
         }
         if self.n_idle > self.limits.idle_steps_max {

@@ -282,6 +282,11 @@ impl Explorer {
         self.next()
     }
 
+    /// Says of a thread of this run that it serves others: see [`Engine::set_background`].
+    pub fn set_background(&mut self, thread: ThreadId) {
+        self.engine.set_background(thread);
+    }
+
     /// A thread says what it is about to do; the answer is who goes on.
     pub fn announce(&mut self, thread: ThreadId, operation: Operation, label: Label) -> Next {
         self.engine.announce(thread, operation, label);

@@ -2,12 +2,26 @@
 
 import functools
 import threading
+from concurrent.futures.thread import _worker as _pool_worker
 
 from raceproof._native import control
 from raceproof.instrument import _real
 
 # What showed lost exceptions when the exploration began. A hook that the program sets itself is called instead.
 hook_before = threading.excepthook
+
+
+class _Ended:
+    """What `threading.Thread` keeps of a thread of the system: after the run, that it has ended."""
+
+    def join(self, timeout=None):
+        """Does not wait."""
+
+    def is_done(self):
+        return True
+
+
+_ENDED = _Ended()
 
 
 def start(thread):
@@ -19,8 +33,14 @@ def start(thread):
     if thread._started._flag:
         raise RuntimeError("threads can only be started once")
     thread._started._flag = True
-    thread._raceproof_number = control.spawn(functools.partial(_run, thread))
+    thread._handle = _ENDED
+    thread._raceproof_number = control.spawn(functools.partial(_run, thread), _serves(thread))
     return None
+
+
+def _serves(thread):
+    """Does the thread wait for work until the program ends, which does not wait for it?"""
+    return thread.daemon or getattr(thread, "_target", None) is _pool_worker
 
 
 def _run(thread):

@@ -114,9 +114,11 @@ pub fn wait_for(timeout: Option<Duration>, mut is_over: impl FnMut() -> bool) ->
     Ok(true)
 }
 
-/// Starts a thread under control that calls `callable()`: its number. By the driver it begins with the run.
+/// Starts a thread under control that calls `callable()`: its number. By the driver it begins with the run. The run is
+/// complete without the end of one in the background.
 #[pyfunction]
-fn spawn(py: Python<'_>, callable: Py<PyAny>) -> PyResult<usize> {
+#[pyo3(signature = (callable, in_background = false))]
+fn spawn(py: Python<'_>, callable: Py<PyAny>, in_background: bool) -> PyResult<usize> {
     let seat = baton::me();
     if seat == NOBODY {
         return Err(PyRuntimeError::new_err("no exploration is under way in this thread"));
@@ -126,7 +128,11 @@ fn spawn(py: Python<'_>, callable: Py<PyAny>) -> PyResult<usize> {
         if session.is_unwinding || session.n_threads() >= THREADS_MAX {
             return Err(unwind());
         }
-        Ok(session.add_thread(job))
+        let child = session.add_thread(job);
+        if in_background {
+            session.background.push(ThreadId(child as u32));
+        }
+        Ok(child)
     })?;
     keep_worker(py, child)?;
     if seat != DRIVER {

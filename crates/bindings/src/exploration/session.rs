@@ -129,6 +129,8 @@ pub struct Session {
     names: Vec<Name>,
     name_numbers: HashMap<String, u32>,
     parties: Vec<Party>,
+    /// Threads that serve others, not yet made known to the explorer.
+    pub background: Vec<ThreadId>,
     pub is_unwinding: bool,
     /// Sites that become steps after this run.
     new_steps: Vec<u32>,
@@ -346,6 +348,7 @@ impl Session {
         self.is_unwinding = false;
         (self.n_locks_of_setup, self.n_held_by_driver) = (0, 0);
         self.parties.clear();
+        self.background.clear();
         self.told.clear();
         self.failure = None;
     }
@@ -400,6 +403,9 @@ impl Session {
         gate::count_step();
         self.parties[seat as usize].n_events = 0;
         let explorer = self.explorer.as_mut().expect("an exploration is under way");
+        for thread in self.background.drain(..) {
+            explorer.set_background(thread);
+        }
         let next = explorer.announce(ThreadId(seat as u32), operation, label);
         self.turn(next, seat)
     }

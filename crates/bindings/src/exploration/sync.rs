@@ -289,7 +289,7 @@ impl ControlledCondition {
 
     fn notify_some(&self, py: Python<'_>, count: u32) -> PyResult<()> {
         let seat = baton::me();
-        if self.core(py).holder() != seat || seat == NOBODY {
+        if self.core(py).holder() != seat {
             return Err(PyRuntimeError::new_err("cannot notify on un-acquired lock"));
         }
         if is_controlled() {
@@ -421,6 +421,10 @@ fn clock_ns() -> Option<u64> {
 #[pyfunction]
 #[pyo3(signature = (thread, timeout = None))]
 fn join(thread: u32, timeout: Option<f64>) -> PyResult<bool> {
+    if baton::me() == NOBODY {
+        // The run is over, and with it the thread.
+        return Ok(true);
+    }
     if !is_controlled() {
         return Ok(SESSION.with(|session| session.is_over(thread as Seat)));
     }
