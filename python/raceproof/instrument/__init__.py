@@ -115,8 +115,6 @@ class _Instrument:
         events = sys.monitoring.events
         sys.monitoring.register_callback(self.tool, events.INSTRUCTION, control.on_instruction)
         sys.monitoring.register_callback(self.tool, events.PY_START, control.on_start)
-        # For good: to switch it on and off again would cost all code of the process more than it does.
-        sys.monitoring.set_events(self.tool, events.PY_START)
 
     def _describe(self, code):
         if not is_seen(code):
@@ -191,11 +189,14 @@ class _Instrument:
         self._patch(asyncio.events, "new_event_loop", _loop.new_event_loop)
         for code in self.codes:
             sys.monitoring.set_local_events(self.tool, code, sys.monitoring.events.INSTRUCTION)
+        sys.monitoring.set_events(self.tool, sys.monitoring.events.PY_START)
         self._collects = gc.isenabled()
         gc.disable()
         return self
 
     def __exit__(self, *error):
+        # What runs outside of explorations must not pay for them.
+        sys.monitoring.set_events(self.tool, 0)
         for code in self.codes:
             sys.monitoring.set_local_events(self.tool, code, 0)
         while self._patched:
