@@ -432,4 +432,4 @@ def test_memory_is_flat():
         l.drain()
     del item
     gc.collect()
-    assert not alive
+    assert len(alive) == 0
