@@ -3,6 +3,7 @@
 import copy
 import functools
 import gc
+import itertools
 import pickle
 import random
 import threading
@@ -408,6 +409,58 @@ def test_reads_while_everything_changes(together):
         l.pop_or(None)
 
     with Churn(change, reorder):
+        together(*[lambda: repeat(0.7, look)] * 2)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5, 8])
+def test_what_makes_it_shorter_does_what_list_does(n):
+    ends = [None, *range(-n - 1, n + 2)]
+    for start, stop, step in itertools.product(ends, ends, [None, 1, 2, 3, -1, -2]):
+        where = slice(start, stop, step)
+        plain, ours = list(range(n)), ThreadSafeList(range(n))
+        del plain[where], ours[where]
+        assert ours == plain, where
+        for m in range(4):
+            plain, ours = list(range(n)), ThreadSafeList(range(n))
+            outcomes = []
+            for each in (plain, ours):
+                try:
+                    each[where] = "abc"[:m]
+                    outcomes.append(list(each))
+                except ValueError as error:
+                    outcomes.append(str(error))
+            assert outcomes[0] == outcomes[1], (where, m)
+    for index in range(-n - 2, n + 2):
+        for change in (lambda each, index: each.pop(index), lambda each, index: each.__delitem__(index)):
+            outcomes = []
+            for each in (list(range(n)), ThreadSafeList(range(n))):
+                try:
+                    outcomes.append((change(each, index), list(each)))
+                except IndexError as error:
+                    outcomes.append(str(error))
+            assert outcomes[0] == outcomes[1], index
+
+
+def test_no_place_behind_the_end_is_read_while_the_list_grows_and_shrinks(together):
+    """Stress: whoever reads behind the end frees tuples of its own meanwhile (the arguments of IndexError)."""
+    l = ThreadSafeList()
+
+    def change(n):
+        l.extend([(n,), (n,), (n,)])
+        l.pop()
+        l[-1:] = []
+        l.pop_or(None)
+        if n % 16 == 0:
+            del l[:]
+
+    def look():
+        for idx in (0, -1, 5):
+            try:
+                assert type(l[idx]) is tuple
+            except IndexError:
+                pass
+
+    with Churn(change):
         together(*[lambda: repeat(0.7, look)] * 2)
 
 

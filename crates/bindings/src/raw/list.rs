@@ -1,14 +1,13 @@
 //! `ThreadSafeList`: a `list` to CPython, with the slots and methods that a `list` lacks under threads.
 //!
-//! What is inherited (`append`, `l[i]`, `insert`, `pop`, slices) is as fast and as atomic as in `list`. Overridden is
-//! what would see a list that others change (iteration, `repr`), what is not one step (`extend` from an iterable,
-//! `remove`), and `sort`, during which a `list` looks empty to other threads. `crate::list` has the methods' logic.
+//! What is inherited (`append`, `l[i]`, `insert`, slices) is as fast and as atomic as in `list`. Overridden is what would
+//! see a list that others change (iteration, `repr`), what is not one step (`extend` from an iterable, `remove`), what
+//! makes the list shorter (`list_items` says why), and `sort`, during which a `list` looks empty to other threads. `crate::list` has the methods' logic.
 
 mod doc;
 
-use std::ffi::c_void;
+use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use pyo3::ffi::{self, Py_ssize_t, PyObject};
@@ -214,13 +213,93 @@ pub fn sort_method<'py>(py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
     py.get_type::<PyList>().getattr("sort")
 }
 
-/// `list.pop` as it is in the type; it lives as long as the type.
-unsafe fn pop_method() -> *mut PyObject {
-    static POP: OnceLock<usize> = OnceLock::new();
-    // SAFETY: the caller is attached; the method is never freed, since the type is not.
-    *POP.get_or_init(
-        || unsafe { ffi::PyObject_GetAttrString((&raw mut ffi::PyList_Type).cast(), c"pop".as_ptr()) } as usize
-    ) as *mut PyObject
+/// Takes one item out of the list, if there is one at the index.
+fn take(list: *mut PyObject, idx: Py_ssize_t) -> Option<Held> {
+    // SAFETY: slots are called with live lists; the list's reference is ours afterwards.
+    unsafe { with_items(list, |held| held.place(idx).map(|place| Held(held.remove(place)))) }
+}
+
+/// A slice of a list of this length: where it begins, where it ends, its step, how many items.
+unsafe fn bounds(slice: *mut PyObject, len: Py_ssize_t) -> Option<(Py_ssize_t, Py_ssize_t, Py_ssize_t, usize)> {
+    let (mut start, mut stop, mut step) = (0, 0, 0);
+    // SAFETY: the caller hands over a slice; unpacking it can run Python code, and no section is held.
+    unsafe {
+        if ffi::PySlice_Unpack(slice, &mut start, &mut stop, &mut step) < 0 {
+            return None;
+        }
+        let n = ffi::PySlice_AdjustIndices(len, &mut start, &mut stop, step);
+        Some((start, stop.max(start), step, n as usize))
+    }
+}
+
+/// `del l[idx]`
+unsafe fn delete_item(list: *mut PyObject, idx: Py_ssize_t) -> c_int {
+    if take(list, idx).is_some() {
+        return 0;
+    }
+    // SAFETY: slots are called attached.
+    unsafe { ffi::PyErr_SetString(ffi::PyExc_IndexError, c"list assignment index out of range".as_ptr()) };
+    -1
+}
+
+/// `del l[i:j:k]`
+unsafe fn delete_slice(list: *mut PyObject, slice: *mut PyObject) -> c_int {
+    // SAFETY: both are alive; what is taken out is given back after the section.
+    unsafe {
+        loop {
+            let len = ffi::PyList_Size(list);
+            let Some((start, _, step, n)) = bounds(slice, len) else { return -1 };
+            if n == 0 {
+                return 0;
+            }
+            // Backwards or forwards, the same items go.
+            let first = if step < 0 { start + (n as Py_ssize_t - 1) * step } else { start };
+            let removed = with_items(list, |held| {
+                let is_same = held.len() as Py_ssize_t == len;
+                is_same.then(|| held.remove_each(first as usize, step.unsigned_abs(), n))
+            });
+            if let Some(removed) = removed {
+                removed.into_iter().for_each(|object| refcount::decref(object));
+                return 0;
+            }
+        }
+    }
+}
+
+/// `l[i:j] = values`, where `values` is a list of the caller's own.
+unsafe fn replace_slice(list: *mut PyObject, slice: *mut PyObject, values: *mut PyObject) -> c_int {
+    // SAFETY: all are alive; what is taken out is given back after the section.
+    unsafe {
+        let new: Vec<*mut PyObject> = (0..items(values).len()).map(|place| items(values).get(place)).collect();
+        loop {
+            let len = ffi::PyList_Size(list);
+            let Some((start, stop, _, n)) = bounds(slice, len) else { return -1 };
+            if new.len() >= n {
+                // However short the list is by then, this makes it no shorter.
+                return ffi::PyList_SetSlice(list, start, stop, values);
+            }
+            let removed = with_items(list, |held| {
+                let is_same = held.len() as Py_ssize_t == len;
+                is_same.then(|| {
+                    new.iter().for_each(|object| refcount::incref(*object));
+                    held.replace(start as usize, stop as usize, &new)
+                })
+            });
+            if let Some(removed) = removed {
+                removed.into_iter().for_each(|object| refcount::decref(object));
+                return 0;
+            }
+        }
+    }
+}
+
+/// What `list` does for `l[key] = value` and, without a value, `del l[key]`.
+unsafe fn assign_as_list(list: *mut PyObject, key: *mut PyObject, value: *mut PyObject) -> c_int {
+    // SAFETY: all are alive, and `list` has this slot.
+    unsafe {
+        let mapping = ffi::PyList_Type.tp_as_mapping;
+        (*mapping).mp_ass_subscript.map_or(-1, |assign| assign(list, key, value))
+    }
 }
 
 slot! {
@@ -254,15 +333,70 @@ slot! {
             if index.is_none() {
                 return null_mut();
             }
-            let popped = ffi::PyObject_Vectorcall(pop_method(), [this, index.0].as_ptr(), 2, null_mut());
-            if !popped.is_null() || ffi::PyErr_ExceptionMatches(ffi::PyExc_IndexError) == 0 {
-                return popped;
+            let place = ffi::PyNumber_AsSsize_t(index.0, null_mut());
+            if place == -1 && !ffi::PyErr_Occurred().is_null() {
+                return null_mut();
             }
-            ffi::PyErr_Clear();
+            if let Some(popped) = take(this, place) {
+                return popped.into_ptr();
+            }
         }
         refcount::incref(default);
         default
     } else null_mut()
+
+    fn pop(this: *mut PyObject, args: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
+        if !is_count_right(c"pop", n, 0, 1) {
+            return null_mut();
+        }
+        let idx = if n == 0 { -1 } else { ffi::PyNumber_AsSsize_t(*args, ffi::PyExc_IndexError) };
+        if n == 1 && idx == -1 && !ffi::PyErr_Occurred().is_null() {
+            return null_mut();
+        }
+        if let Some(popped) = take(this, idx) {
+            return popped.into_ptr();
+        }
+        let text = if ffi::PyList_Size(this) == 0 { c"pop from empty list" } else { c"pop index out of range" };
+        ffi::PyErr_SetString(ffi::PyExc_IndexError, text.as_ptr());
+        null_mut()
+    } else null_mut()
+
+    fn assign(this: *mut PyObject, key: *mut PyObject, value: *mut PyObject) -> c_int {
+        if ffi::PySlice_Check(key) == 0 {
+            if !value.is_null() || ffi::PyIndex_Check(key) == 0 {
+                return assign_as_list(this, key, value);
+            }
+            let idx = ffi::PyNumber_AsSsize_t(key, ffi::PyExc_IndexError);
+            if idx == -1 && !ffi::PyErr_Occurred().is_null() {
+                return -1;
+            }
+            return delete_item(this, idx);
+        }
+        if value.is_null() {
+            return delete_slice(this, key);
+        }
+        let Some((_, _, step, _)) = bounds(key, 0) else { return -1 };
+        if step != 1 {
+            // It has to be as long as what it replaces.
+            return assign_as_list(this, key, value);
+        }
+        let values = Held(ffi::PySequence_Fast(value, c"can only assign an iterable".as_ptr()));
+        if values.is_none() {
+            return -1;
+        }
+        let values = Held(ffi::PySequence_List(values.0));
+        if values.is_none() { -1 } else { replace_slice(this, key, values.0) }
+    } else -1
+
+    fn assign_item(this: *mut PyObject, idx: Py_ssize_t, value: *mut PyObject) -> c_int {
+        if !value.is_null() {
+            // A negative index was counted from the end already.
+            ffi::Py_IncRef(value);
+            return ffi::PyList_SetItem(this, idx, value);
+        }
+        // As above: what is still negative is out of range.
+        delete_item(this, if idx < 0 { Py_ssize_t::MAX } else { idx })
+    } else -1
 
     fn append_if(this: *mut PyObject, args: *mut *mut PyObject, n: Py_ssize_t) -> *mut PyObject {
         if !is_count_right(c"append_if", n, 2, 2) {
@@ -368,6 +502,8 @@ pub fn add_type(module: &Bound<'_, PyModule>) -> PyResult<()> {
         .flags(ffi::Py_TPFLAGS_BASETYPE | WEAK_REFERENCES)
         .slot(ffi::Py_tp_iter, iterate as *mut c_void)
         .slot(ffi::Py_tp_repr, repr as *mut c_void)
+        .slot(ffi::Py_mp_ass_subscript, assign as *mut c_void)
+        .slot(ffi::Py_sq_ass_item, assign_item as *mut c_void)
         .slot(ffi::Py_sq_inplace_concat, extend_in_place as *mut c_void)
         .build(module, Some(&base))?;
     OURS.store(made.as_ptr().cast(), Ordering::Relaxed);
@@ -382,6 +518,7 @@ fn methods(new: NativeType) -> NativeType {
         .one_argument(c"remove", remove, doc::REMOVE)
         .keywords(c"sort", sort, doc::SORT)
         .arguments(c"append_if", append_if, doc::APPEND_IF)
+        .arguments(c"pop", pop, doc::POP)
         .keywords(c"pop_or", pop_or, doc::POP_OR)
         .arguments(c"swap", swap_items, doc::SWAP)
         .arguments(c"update_at", update_at, doc::UPDATE_AT)

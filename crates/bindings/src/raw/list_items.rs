@@ -2,8 +2,13 @@
 //! that is still the same, taking all of them.
 //!
 //! The layout is public (`PyListObject`). Everything here happens under the section of the list. Reading threads do not
-//! take it: they look at the size, at the place, and take a reference only if the place still holds the object. So each
-//! word is written atomically, and a place that falls out of the list is emptied before its object may be freed.
+//! take it: they look at the size, at the place, and take a reference if the place holds an object. So each word is
+//! written atomically, and a place that falls out of the list is emptied before its object may be freed.
+//!
+//! The second half is what CPython 3.13 does not do: `list.pop` leaves the object in the place behind the last item, and
+//! `list.extend` makes that place part of the list again before it writes there. A thread that reads in between takes a
+//! reference to an object that may be free, and if the thread itself had freed it, it frees it twice: its store of free
+//! tuples then goes round in a circle. So every step of `ThreadSafeList` that makes a list shorter is made here.
 
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -49,12 +54,50 @@ impl Items<'_> {
     /// Takes one item out, whose reference is the caller's then; those behind it move up.
     pub fn remove(&self, place: usize) -> *mut PyObject {
         let removed = self.get(place);
-        for behind in place + 1..self.len() {
-            self.put(behind - 1, self.get(behind));
-        }
-        self.put(self.len() - 1, null_mut());
-        self.size.store(self.len() as isize - 1, Release);
+        self.close(place, place + 1);
         removed
+    }
+
+    /// Puts no more items than there were in the place of those from `low` to below `high`, with the caller's references;
+    /// those of the ones before are the caller's then.
+    pub fn replace(&self, low: usize, high: usize, new: &[*mut PyObject]) -> Vec<*mut PyObject> {
+        let removed = (low..high).map(|place| self.get(place)).collect();
+        for (place, object) in (low..high).zip(new) {
+            self.put(place, *object);
+        }
+        self.close(low + new.len(), high);
+        removed
+    }
+
+    /// Takes `n` items out, every `step`th from `first` on; their references are the caller's then.
+    pub fn remove_each(&self, first: usize, step: usize, n: usize) -> Vec<*mut PyObject> {
+        let is_meant =
+            |place: usize| place >= first && (place - first).is_multiple_of(step) && (place - first) / step < n;
+        let removed = (0..n).map(|nth| self.get(first + nth * step)).collect();
+        let mut to = first;
+        for place in (first..self.len()).filter(|place| !is_meant(*place)) {
+            self.put(to, self.get(place));
+            to += 1;
+        }
+        self.end_at(to);
+        removed
+    }
+
+    /// Those from `behind` on move up to `at`, and the list is so much shorter.
+    fn close(&self, at: usize, behind: usize) {
+        if at == behind {
+            return;
+        }
+        for place in behind..self.len() {
+            self.put(at + place - behind, self.get(place));
+        }
+        self.end_at(at + self.len() - behind);
+    }
+
+    /// The list ends before `len`: the places behind are emptied first.
+    fn end_at(&self, len: usize) {
+        (len..self.len()).for_each(|place| self.put(place, null_mut()));
+        self.size.store(len as isize, Release);
     }
 
     /// Moves all items into a list of the same length, which holds none yet.

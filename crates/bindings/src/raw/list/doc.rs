@@ -51,6 +51,11 @@ Appends the value if predicate(what the list holds, as a plain list) is true; sa
 
 The predicate runs outside every lock, and again if another thread has changed the list meanwhile.";
 
+pub const POP: &CStr = c"pop($self, index=-1, /)
+--
+
+Removes the item at the index and returns it; raises IndexError if there is none.";
+
 pub const POP_OR: &CStr = c"pop_or($self, default, /, index=-1)
 --
 
