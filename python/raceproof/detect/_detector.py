@@ -6,9 +6,7 @@ import threading
 
 from raceproof._native import control, detect
 from raceproof.detect import _code, _order
-from raceproof.instrument import _known, _layout, _real
-
-_TOOLS = (4, 3, 2)
+from raceproof.instrument import _known, _layout, _real, _tools
 
 
 class _Locks:
@@ -50,16 +48,8 @@ class Detector:
         """Begins to watch. Raises `RuntimeError` where this interpreter cannot be watched."""
         if Detector._has_begun:
             raise RuntimeError("the race detector can be started once in a process")
-        if sys.implementation.name != "cpython" or sys.version_info[:2] != (3, 13):
-            raise RuntimeError(
-                f"the race detector reads the frames of CPython 3.13 and this is {sys.version.split()[0]}: run it with "
-                "python3.13t, or with python3.13 for programs that run with a GIL"
-            )
-        free = [tool for tool in _TOOLS if sys.monitoring.get_tool(tool) is None]
-        if not free:
-            raise RuntimeError("no number is free in sys.monitoring: switch off coverage or the debugger")
-        self._tool = free[0]
-        sys.monitoring.use_tool_id(self._tool, "raceproof")
+        _tools.require("the race detector")
+        self._tool = _tools.take()
         locks, describer = _Locks(), _code.Describer()
         detect.install(
             locks.known(),
@@ -70,11 +60,7 @@ class Detector:
             _real.make_rlock,
         )
         if not (_layout.check(self._tool) and _calibrate(self._tool)):
-            sys.monitoring.free_tool_id(self._tool)
-            raise RuntimeError(
-                "frames of this interpreter do not look like those of CPython 3.13: the race detector would read "
-                "garbage and refuses to run"
-            )
+            raise _tools.refuse(self._tool, "the race detector")
         Detector._has_begun = True
         self._patched = []
         for owner, name, value in list(_order.patches()):

@@ -13,42 +13,43 @@ import gc
 import logging
 import queue
 import sys
-import sysconfig
 import threading
 import time
-from pathlib import Path
 
 from raceproof import _native
 from raceproof._native import control
-from raceproof.instrument import _clock, _code, _known, _layout, _loop, _models, _ours, _real, _threads, _words
+from raceproof.instrument import (
+    _clock,
+    _code,
+    _known,
+    _layout,
+    _loop,
+    _models,
+    _ours,
+    _places,
+    _real,
+    _threads,
+    _tools,
+    _words,
+)
 
-_LIBRARY = tuple(str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("stdlib", "platstdlib"))
-_SITE = tuple({str(Path(sysconfig.get_path(name)).resolve()) + "/" for name in ("purelib", "platlib")})
-_OURS = str(Path(__file__).resolve().parent.parent) + "/"
 # Modules of the library that hold state which threads share. The others are taken to be right.
 _SEEN_MODULES = {"queue.py", "functools.py", "contextlib.py", "collections/__init__.py", "weakref.py", "sched.py"}
 _SEEN_FOLDERS = ("concurrent/futures/",)
 _SEEN_CLASSES = ("Event.", "Semaphore.", "BoundedSemaphore.", "Barrier.", "Condition.", "Timer.")
-_UNSEEN_PACKAGES = ("pytest/", "_pytest/", "pluggy/", "hypothesis/", "coverage/")
-
-_TOOLS = (4, 3, 2)
 
 
 def is_seen(code) -> bool:
     """Is what this code touches seen?"""
-    file = code.co_filename
-    if file.startswith("<frozen") or file.startswith(_OURS):
-        return file == _models.__file__
-    for site in _SITE:
-        if file.startswith(site):
-            return not file.removeprefix(site).startswith(_UNSEEN_PACKAGES)
-    for library in _LIBRARY:
-        if file.startswith(library):
-            module = file.removeprefix(library)
-            if module == "threading.py":
-                return code.co_qualname.startswith(_SEEN_CLASSES)
-            return module in _SEEN_MODULES or module.startswith(_SEEN_FOLDERS)
-    return True
+    origin, below = _places.place(code.co_filename)
+    match origin:
+        case "library" if below == "threading.py":
+            return code.co_qualname.startswith(_SEEN_CLASSES)
+        case "library":
+            return below in _SEEN_MODULES or below.startswith(_SEEN_FOLDERS)
+        case "raceproof":
+            return code.co_filename == _models.__file__
+    return origin != "runner"
 
 
 class _Instrument:
@@ -84,15 +85,8 @@ class _Instrument:
         """Takes a tool number, tests the layout of the interpreter, and tells the native side what is known."""
         if self.tool is not None:
             return
-        if sys.version_info[:2] != (3, 13):
-            raise RuntimeError(
-                f"exploration reads the frames of CPython 3.13 and this is {sys.version.split()[0]}: run it with "
-                "python3.13t, or with python3.13 for --runtime gil"
-            )
-        free = [tool for tool in _TOOLS if sys.monitoring.get_tool(tool) is None]
-        if not free:
-            raise RuntimeError("no number is free in sys.monitoring: switch off coverage or the debugger")
-        sys.monitoring.use_tool_id(free[0], "raceproof")
+        _tools.require("exploration")
+        tool = _tools.take()
         table = _known.known(
             [real for real, _ in self._callables.values()],
             [_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock],
@@ -105,13 +99,9 @@ class _Instrument:
             "loaded": _words.loaded,
         }
         control.install(table, sys.monitoring.DISABLE, describers)
-        if not _layout.check(free[0]):
-            sys.monitoring.free_tool_id(free[0])
-            raise RuntimeError(
-                "frames of this interpreter do not look like those of CPython 3.13: exploration would read garbage "
-                "and refuses to run"
-            )
-        self.tool = free[0]
+        if not _layout.check(tool):
+            raise _tools.refuse(tool, "exploration")
+        self.tool = tool
         events = sys.monitoring.events
         sys.monitoring.register_callback(self.tool, events.INSTRUCTION, control.on_instruction)
         sys.monitoring.register_callback(self.tool, events.PY_START, control.on_start)
@@ -123,7 +113,7 @@ class _Instrument:
         self.files.add(code.co_filename)
         n_locals, file, instructions = _code.description(code)
         sys.monitoring.set_local_events(self.tool, code, sys.monitoring.events.INSTRUCTION)
-        return n_locals, file, not file.startswith((*_LIBRARY, _OURS)), instructions
+        return n_locals, file, _places.place(file)[0] == "own", instructions
 
     def _stand_in(self, thing):
         known = self._callables.get(id(thing))
@@ -152,7 +142,7 @@ class _Instrument:
             known = []
             for module in list(sys.modules.values()):
                 file = getattr(module, "__file__", None)
-                if file in self.files and not file.startswith(_LIBRARY):
+                if file in self.files and _places.place(file)[0] in ("own", "raceproof"):
                     values = vars(module)
                     known.append(values)
                     name = module.__name__

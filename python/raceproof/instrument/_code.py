@@ -41,45 +41,93 @@ _PLAIN = {
     "CALL_FUNCTION_EX": "call spread",
     "BEFORE_WITH": "enter",
 }
-_ENDS = {"RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE"}
+_KINDS = {dis.opmap[name]: kind for name, kind in _PLAIN.items()}
+_BINARY = dis.opmap["BINARY_OP"]
+_IN_PLACE = {number for number, (_, sign) in enumerate(dis._nb_ops) if sign.endswith("=")}
+_LOAD_ATTR, _LOAD_GLOBAL = dis.opmap["LOAD_ATTR"], dis.opmap["LOAD_GLOBAL"]
+# Of these the lowest bit of the operand says something else than the name.
+_SHIFTED = {_LOAD_ATTR, _LOAD_GLOBAL}
+ATTRIBUTE_STORES = {dis.opmap[name] for name in ("STORE_ATTR", "DELETE_ATTR")}
+GLOBAL_STORES = {dis.opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL")}
+_NAMED = ATTRIBUTE_STORES | GLOBAL_STORES | _SHIFTED
+_ENDS = {dis.opmap[name] for name in ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")}
+_JUMPS = {*dis.hasjrel, *dis.hasjabs}
+_ALWAYS = {opcode for opcode in _JUMPS if dis.opname[opcode].startswith("JUMP")}
 _WRITES = {"store attribute", "store global", "store cell", "store item", "delete item", "store slice", "in place"}
 _TEXT_MAX = 60
+
+
+def n_locals(code) -> int:
+    """How many locals, cells and free variables lie below the value stack."""
+    cells = [name for name in code.co_cellvars if name not in code.co_varnames]
+    return len(code.co_varnames) + len(cells) + len(code.co_freevars)
+
+
+def unpacked(code):
+    """`(offset, opcode, operand)` of each instruction; what `dis.get_instructions` says takes ten times as long."""
+    return [(offset, opcode, argument) for offset, _, opcode, argument in dis._unpack_opargs(code.co_code)]
+
+
+def sites(code):
+    """The instructions that may touch shared state: offset, kind, depth of the stack, operand, name of the attribute or
+    global."""
+    instructions = unpacked(code)
+    depths = _depths(code, instructions)
+    found = []
+    for number, (offset, opcode, argument) in enumerate(instructions):
+        kind = ("in place" if argument in _IN_PLACE else "binary") if opcode == _BINARY else _KINDS.get(opcode)
+        if kind is None or number not in depths:
+            continue
+        name = code.co_names[argument >> 1 if opcode in _SHIFTED else argument] if opcode in _NAMED else ""
+        if name == "__dict__" and opcode == _LOAD_ATTR:
+            kind = "load dict"
+        found.append((offset, kind, depths[number], argument or 0, name))
+    return found
+
+
+def _depths(code, instructions):
+    index = {offset: number for number, (offset, _, _) in enumerate(instructions)}
+    depths = {}
+    work = [(0, 0)]
+    work += [(index[entry.target], entry.depth + 1 + bool(entry.lasti)) for entry in dis._parse_exception_table(code)]
+    while work:
+        number, depth = work.pop()
+        while number < len(instructions) and number not in depths:
+            offset, opcode, argument = instructions[number]
+            depths[number] = depth
+            if opcode in _ENDS:
+                break
+            if opcode in _JUMPS:
+                target = index[dis._get_jump_target(opcode, argument, offset)]
+                work.append((target, depth + dis.stack_effect(opcode, argument, jump=True)))
+                if opcode in _ALWAYS:
+                    break
+            depth += dis.stack_effect(opcode, argument, jump=False)
+            number += 1
+    return depths
 
 
 def description(code):
     """`(number of locals, file, instructions)`, each of these `(offset, kind, depth, operand, attribute, name in a
     schedule, line, text)`."""
-    cells = [name for name in code.co_cellvars if name not in code.co_varnames]
-    n_locals = len(code.co_varnames) + len(cells) + len(code.co_freevars)
-    depths = _depths(code)
+    instructions = {instruction.offset: instruction for instruction in dis.get_instructions(code)}
     found = []
     names = {}
-    for instruction in dis.get_instructions(code):
-        kind = _kind(instruction)
-        depth = depths.get(instruction.offset)
-        if kind is None or depth is None:
-            continue
+    for offset, kind, depth, argument, attribute in sites(code):
+        instruction = instructions[offset]
         line = instruction.positions.lineno or code.co_firstlineno
-        text = _text(code, instruction)
-        attribute = instruction.argval if isinstance(instruction.argval, str) else ""
-        short = (text or attribute or instruction.opname) + ("=" if kind in _WRITES else "")
+        text = text_of(code, instruction) or (instruction.argval if isinstance(instruction.argval, str) else "")
+        short = (text or instruction.opname) + ("=" if kind in _WRITES else "")
         name = f"{code.co_qualname}:{short}"
         names[name] = names.get(name, 0) + 1
         if names[name] > 1:
             name = f"{name}~{names[name]}"
-        found.append((instruction.offset, kind, depth, instruction.arg or 0, attribute, name, line, text or attribute))
-    return n_locals, code.co_filename, found
+        found.append((offset, kind, depth, argument, attribute, name, line, text))
+    return n_locals(code), code.co_filename, found
 
 
-def _kind(instruction):
-    if instruction.opname == "BINARY_OP":
-        return "in place" if instruction.argrepr.endswith("=") else "binary"
-    if instruction.opname == "LOAD_ATTR" and instruction.argval == "__dict__":
-        return "load dict"
-    return _PLAIN.get(instruction.opname)
-
-
-def _text(code, instruction):
+def text_of(code, instruction):
+    """The source of an instruction as far as it stands in one line; empty if there is none."""
     at = instruction.positions
     if at.lineno is None or at.col_offset is None:
         return ""
@@ -88,28 +136,3 @@ def _text(code, instruction):
     text = line.encode()[at.col_offset : end].decode(errors="replace")
     text = re.sub(r"\s+", " ", text).strip()
     return text if len(text) <= _TEXT_MAX else text[: _TEXT_MAX - 3] + "..."
-
-
-def _depths(code):
-    instructions = list(dis.get_instructions(code))
-    index = {instruction.offset: number for number, instruction in enumerate(instructions)}
-    depths = {}
-    work = [(0, 0)]
-    for entry in dis.Bytecode(code).exception_entries:
-        work.append((index[entry.target], entry.depth + 1 + bool(entry.lasti)))
-    while work:
-        number, depth = work.pop()
-        while number < len(instructions) and number not in depths:
-            instruction = instructions[number]
-            depths[number] = depth
-            if instruction.opname in _ENDS:
-                break
-            argument = instruction.arg if instruction.opcode >= dis.HAVE_ARGUMENT else None
-            if instruction.opcode in dis.hasjrel or instruction.opcode in dis.hasjabs:
-                jumped = depth + dis.stack_effect(instruction.opcode, argument, jump=True)
-                work.append((index[instruction.argval], jumped))
-                if instruction.opname.startswith("JUMP"):
-                    break
-            depth += dis.stack_effect(instruction.opcode, argument, jump=False)
-            number += 1
-    return {instructions[number].offset: depth for number, depth in depths.items()}

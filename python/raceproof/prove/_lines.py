@@ -5,9 +5,10 @@ import inspect
 import linecache
 import sys
 
+from raceproof.instrument import _tools
 from raceproof.prove import _quiet
 
-_TOOLS = (5, 1, 0)
+_NUMBERS = (5, 1, 0)
 
 
 class Watch:
@@ -23,8 +24,7 @@ class Watch:
 
     def __enter__(self):
         monitoring = sys.monitoring
-        self._tool = next(tool for tool in _TOOLS if monitoring.get_tool(tool) is None)
-        monitoring.use_tool_id(self._tool, "raceproof-lines")
+        self._tool = _tools.take("raceproof-lines", _NUMBERS)
         monitoring.register_callback(self._tool, monitoring.events.LINE, self._at)
         monitoring.set_events(self._tool, monitoring.events.LINE)
         return self

@@ -2,11 +2,14 @@
 
 import contextlib
 import dis
+import functools
 import inspect
 import sys
 import threading
 
-_TOOLS = (0, 1, 5)
+from raceproof.instrument import _tools
+
+_NUMBERS = (0, 1, 5)
 _active = threading.local()
 _starts = {}
 
@@ -38,22 +41,14 @@ def _watch(code):
         _starts[code] = min(backwards)
         monitoring = sys.monitoring
         tool = _tool()
-        if tool is None:
-            raise RuntimeError("no number is free in sys.monitoring: switch off coverage or the debugger")
         monitoring.register_callback(tool, monitoring.events.JUMP, _at)
         monitoring.set_local_events(tool, code, monitoring.events.JUMP)
     return True
 
 
+@functools.cache
 def _tool():
-    for tool in _TOOLS:
-        name = sys.monitoring.get_tool(tool)
-        if name is None:
-            sys.monitoring.use_tool_id(tool, "raceproof-passes")
-            return tool
-        if name == "raceproof-passes":
-            return tool
-    return None
+    return _tools.take("raceproof-passes", _NUMBERS)
 
 
 def _at(code, _, destination):

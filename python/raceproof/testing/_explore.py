@@ -201,7 +201,6 @@ def request(
         "schedule": schedule,
         "is_iteration_atomic": runtime == "gil",
         "semantics": runtime,
-        "reports_races": False,
         "blocked_is_outcome": blocked_is_outcome,
     }
 

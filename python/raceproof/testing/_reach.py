@@ -11,7 +11,7 @@ import functools
 import sys
 import types
 
-from raceproof.instrument import _LIBRARY, is_seen
+from raceproof.instrument import _places, is_seen
 
 _OBJECTS_MAX = 5_000
 _ABSENT = object()
@@ -200,7 +200,7 @@ def _names(code):
 
 def _is_ours(module):
     file = getattr(module, "__file__", None) or "<frozen"
-    return not file.startswith(("<frozen", *_LIBRARY))
+    return _places.place(file)[0] in ("own", "raceproof")
 
 
 def _is_own(class_):

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raceproof._native import AtomicInt, control
-from raceproof.instrument import _SITE, _TOOLS, _real, is_seen
+from raceproof.instrument import _places, _real, _tools, is_seen
 
 _RUNS = 1_000
 # A thread stops at one in about so many instructions; what a run takes of these is chance. 0 is an undisturbed run.
@@ -285,12 +285,11 @@ class _Disturbed:
         if not hasattr(sys, "monitoring"):
             self.notes.append("no thread was stopped on purpose: sys.monitoring came with Python 3.12")
             return self
-        free = [tool for tool in _TOOLS if sys.monitoring.get_tool(tool) is None]
-        if not free:
+        try:
+            self.tool = _tools.take("raceproof stress")
+        except RuntimeError:
             self.notes.append("no thread was stopped on purpose: no number is free in sys.monitoring")
             return self
-        self.tool = free[0]
-        sys.monitoring.use_tool_id(self.tool, "raceproof stress")
         # All events are set before any thread runs: switching them on beside running threads is not safe everywhere.
         events = sys.monitoring.events.INSTRUCTION
         self.codes = _codes(self.threads)
@@ -325,7 +324,7 @@ def _codes(threads):
     packages = {_package(getattr(it, "__module__", None) or "") for it in threads}
     found = {}
     for function in _functions(threads):
-        is_installed = function.__code__.co_filename.startswith(_SITE)
+        is_installed = function.__code__.co_filename.startswith(_places.SITE)
         if is_seen(function.__code__) and (not is_installed or _package(function.__module__ or "") in packages):
             _nest(function.__code__, found)
     return list(found.values())

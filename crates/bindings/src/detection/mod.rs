@@ -77,6 +77,8 @@ pub struct Detector {
 struct Found {
     seen: HashSet<(Relation, Stack, Stack, u64)>,
     raced: Vec<Raced>,
+    /// Were there more conflicts than are kept?
+    is_full: bool,
     /// Containers and cells have no names: they are numbered as they are met.
     numbers: HashMap<usize, usize>,
 }
@@ -91,7 +93,11 @@ impl Detector {
             let key = (conflict.relation, conflict.before.stack, conflict.now.stack, part);
             {
                 let mut found = self.found.lock();
-                if found.raced.len() >= CONFLICTS_MAX || !found.seen.insert(key) {
+                if !found.seen.insert(key) {
+                    continue;
+                }
+                if found.raced.len() >= CONFLICTS_MAX {
+                    found.is_full = true;
                     continue;
                 }
             }

@@ -13,7 +13,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use report::{Format, Page, Summary};
 
-use super::DETECTOR;
+use super::{CONFLICTS_MAX, DETECTOR};
 use crate::exploration::report::Spans;
 use crate::raw::watch::{deaths, stacks};
 
@@ -319,6 +319,9 @@ fn conclude(py: Python<'_>, tell: Bound<'_, PyAny>, branches: Bound<'_, PyAny>) 
         }
     }
     let mut limits = Vec::new();
+    if DETECTOR.found.lock().is_full {
+        limits.push(format!("more than {CONFLICTS_MAX} conflicts, of which the later ones were not kept"));
+    }
     if DETECTOR.memory.is_full() {
         limits.push("so many variables that not all of them were watched".to_owned());
     }

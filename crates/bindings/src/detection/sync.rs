@@ -9,6 +9,7 @@ use detect::thread::Message;
 use parking_lot::Mutex;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
+use pyo3::types::PyTuple;
 
 use super::DETECTOR;
 use crate::raw::watch::callback;
@@ -148,14 +149,8 @@ impl WatchedLock {
         self.acquire(py, true, -1.0)
     }
 
-    #[pyo3(signature = (_kind=None, _error=None, _traceback=None))]
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        _kind: Option<&Bound<'_, PyAny>>,
-        _error: Option<&Bound<'_, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.release(py)
     }
 
@@ -232,14 +227,8 @@ impl WatchedRLock {
         self.acquire(py, true, -1.0)
     }
 
-    #[pyo3(signature = (_kind=None, _error=None, _traceback=None))]
-    fn __exit__(
-        &self,
-        py: Python<'_>,
-        _kind: Option<&Bound<'_, PyAny>>,
-        _error: Option<&Bound<'_, PyAny>>,
-        _traceback: Option<&Bound<'_, PyAny>>,
-    ) -> PyResult<()> {
+    #[pyo3(signature = (*_error))]
+    fn __exit__(&self, py: Python<'_>, _error: &Bound<'_, PyTuple>) -> PyResult<()> {
         self.release(py)
     }
 

@@ -58,8 +58,6 @@ struct Scenario {
     /// Is C code that reads item by item one step?
     is_iteration_atomic: bool,
     semantics: String,
-    /// Are unordered accesses failures in themselves?
-    reports_races: bool,
     /// Are threads that wait for ever for the invariant to judge?
     blocked_is_outcome: bool,
 }
@@ -82,7 +80,6 @@ impl Scenario {
             visible: Vec::new(),
         };
         let explorer = explorer.about(about);
-        let explorer = if self.reports_races { explorer.reporting_races() } else { explorer };
         Ok(if self.blocked_is_outcome { explorer.letting_threads_wait() } else { explorer })
     }
 }

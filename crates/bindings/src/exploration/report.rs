@@ -133,7 +133,7 @@ impl Exploration {
 /// Spans of lines in files that are read as they are needed; a file that cannot be read is empty.
 pub struct Spans<'a> {
     files: &'a mut Files,
-    known: Vec<(String, FileId, String)>,
+    known: Vec<(String, FileId)>,
 }
 
 impl<'a> Spans<'a> {
@@ -144,26 +144,21 @@ impl<'a> Spans<'a> {
 
     /// The line of a file.
     pub fn of(&mut self, path: &str, line: u32) -> Span {
-        let idx = self.known.iter().position(|(known, ..)| known == path).unwrap_or_else(|| {
+        let idx = self.known.iter().position(|(known, _)| known == path).unwrap_or_else(|| {
             let text = std::fs::read_to_string(path).unwrap_or_default();
             let shown = std::env::current_dir().ok().and_then(|here| {
                 Path::new(path).strip_prefix(here).ok().map(|path| path.to_string_lossy().into_owned())
             });
-            let id = self.files.add(shown.unwrap_or_else(|| path.to_owned()), text.clone());
-            self.known.push((path.to_owned(), id, text));
+            let id = self.files.add(shown.unwrap_or_else(|| path.to_owned()), text);
+            self.known.push((path.to_owned(), id));
             self.known.len() - 1
         });
-        let (_, id, text) = &self.known[idx];
-        let mut start = 0;
-        for (number, content) in (1..).zip(text.split_inclusive('\n')) {
-            if number == line {
-                let trimmed = content.trim_end();
-                let indent = trimmed.len() - trimmed.trim_start().len();
-                return Span::new(*id, (start + indent) as u32, (start + trimmed.len()) as u32);
-            }
-            start += content.len();
-        }
-        Span::new(*id, 0, 0)
+        let id = self.known[idx].1;
+        let file = self.files.get(id);
+        let start = file.line_start(line);
+        let content = file.line(line);
+        let indent = content.len() - content.trim_start().len();
+        Span::new(id, start + indent as u32, start + content.trim_end().len() as u32)
     }
 }
 

@@ -11,6 +11,7 @@ use facts::Action;
 use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 
+use super::events::{self, disable, keep};
 use super::frame::{Frame, IS_KNOWN};
 use super::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, key_of_name};
 use crate::exploration::gate;
@@ -23,48 +24,21 @@ use crate::raw::native_type::slot;
 use crate::raw::slots::raise;
 
 static BUILTINS: OnceLock<Builtins> = OnceLock::new();
-static DISABLE: OnceLock<Held> = OnceLock::new();
 static HAS_PASSED: AtomicBool = AtomicBool::new(false);
 
 /// Takes what is known of built-ins; once.
 pub fn install(builtins: Builtins, disable: &Bound<'_, PyAny>) {
     let _ = BUILTINS.set(builtins);
-    let _ = DISABLE.set(Held::of(disable));
+    events::install(disable);
 }
 
 /// The callback for an instruction, the one for the start of a function, and the one of the self-test.
 pub fn functions(py: Python<'_>) -> PyResult<[Bound<'_, PyAny>; 3]> {
-    static mut DEFINITIONS: [ffi::PyMethodDef; 3] = [ffi::PyMethodDef::zeroed(); 3];
-    let functions: [(&'static std::ffi::CStr, ffi::PyCFunctionFast); 3] =
-        [(c"on_instruction", on_instruction), (c"on_start", on_start), (c"on_probe", on_probe)];
-    let mut made = Vec::new();
-    for (idx, (name, function)) in functions.into_iter().enumerate() {
-        // SAFETY: the module is made once, so nobody else writes the definition, which lives for ever.
-        let object = unsafe {
-            let definition = (&raw mut DEFINITIONS).cast::<ffi::PyMethodDef>().add(idx);
-            *definition = ffi::PyMethodDef {
-                ml_name: name.as_ptr(),
-                ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: function },
-                ml_flags: ffi::METH_FASTCALL,
-                ml_doc: std::ptr::null(),
-            };
-            Bound::from_owned_ptr_or_err(py, ffi::PyCMethod_New(definition, null_mut(), null_mut(), null_mut()))?
-        };
-        made.push(object);
-    }
-    Ok(made.try_into().expect("three functions"))
-}
-
-fn keep() -> *mut PyObject {
-    // SAFETY: attached; a new reference to None.
-    unsafe { ffi::Py_NewRef(ffi::Py_None()) }
-}
-
-fn disable() -> *mut PyObject {
-    DISABLE.get().map_or_else(keep, |disable| {
-        // SAFETY: attached; the object is held for ever.
-        unsafe { ffi::Py_NewRef(disable.0) }
-    })
+    Ok([
+        events::function(py, c"on_instruction", on_instruction)?,
+        events::function(py, c"on_start", on_start)?,
+        events::function(py, c"on_probe", on_probe)?,
+    ])
 }
 
 slot! {

@@ -5,6 +5,7 @@
 //! Described in the documentation of `sys.monitoring` (PEP 669) and `Include/internal/pycore_frame.h` of CPython 3.13.
 
 pub mod callback;
+pub mod events;
 pub mod frame;
 pub mod naming;
 pub mod operands;

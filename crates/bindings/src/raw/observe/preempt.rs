@@ -6,9 +6,10 @@ use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use pyo3::ffi::{self, Py_ssize_t, PyObject};
+use pyo3::ffi::{Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 
+use super::events::{self, keep};
 use crate::raw::detached::detached;
 use crate::raw::native_type::slot;
 
@@ -28,20 +29,7 @@ thread_local! {
 
 /// Adds `on_preempt`, the callback, and `preempt`, which sets how often it stops a thread.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    static mut DEFINITION: ffi::PyMethodDef = ffi::PyMethodDef::zeroed();
-    // SAFETY: the module is made once, so nobody else writes the definition, which lives for ever.
-    let callback = unsafe {
-        let definition = &raw mut DEFINITION;
-        *definition = ffi::PyMethodDef {
-            ml_name: c"on_preempt".as_ptr(),
-            ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: on_preempt },
-            ml_flags: ffi::METH_FASTCALL,
-            ml_doc: std::ptr::null(),
-        };
-        let made = ffi::PyCMethod_New(definition, null_mut(), null_mut(), null_mut());
-        Bound::from_owned_ptr_or_err(module.py(), made)?
-    };
-    module.add("on_preempt", callback)?;
+    module.add("on_preempt", events::function(module.py(), c"on_preempt", on_preempt)?)?;
     module.add_function(wrap_pyfunction!(preempt, module)?)
 }
 
@@ -98,6 +86,6 @@ slot! {
             // Nothing of Python is touched meanwhile.
             detached(|| stop(chance));
         }
-        ffi::Py_NewRef(ffi::Py_None())
+        keep()
     } else null_mut()
 }

@@ -17,13 +17,13 @@ use super::me::{self, Busy, Me};
 use crate::detection::{DETECTOR, describe};
 use crate::raw::held::Held;
 use crate::raw::native_type::slot;
+use crate::raw::observe::events::{self, disable, keep};
 use crate::raw::observe::frame::{self, Frame};
 use crate::raw::observe::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, definition};
 use crate::raw::refcount;
 use crate::raw::symbol;
 
 static BUILTINS: OnceLock<Builtins> = OnceLock::new();
-static DISABLE: OnceLock<Held> = OnceLock::new();
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static AGREES: AtomicBool = AtomicBool::new(true);
 
@@ -61,7 +61,7 @@ pub fn named(part: u64) -> Named {
 /// Takes what is known of built-ins; once.
 pub fn install(builtins: Builtins, disable: &Bound<'_, PyAny>) {
     let _ = BUILTINS.set(builtins);
-    let _ = DISABLE.set(Held::of(disable));
+    events::install(disable);
 }
 
 /// Watches, or no longer.
@@ -81,36 +81,7 @@ pub fn agrees() -> bool {
 
 /// The callback, and the one of the self-test.
 pub fn functions(py: Python<'_>) -> PyResult<[Bound<'_, PyAny>; 2]> {
-    static mut DEFINITIONS: [ffi::PyMethodDef; 2] = [ffi::PyMethodDef::zeroed(); 2];
-    let functions: [(&'static std::ffi::CStr, ffi::PyCFunctionFast); 2] =
-        [(c"on_instruction", on_instruction), (c"on_test", on_test)];
-    let mut made = Vec::new();
-    for (idx, (name, function)) in functions.into_iter().enumerate() {
-        // SAFETY: the module is made once, so nobody else writes the definition, which lives for ever.
-        made.push(unsafe {
-            let definition = (&raw mut DEFINITIONS).cast::<ffi::PyMethodDef>().add(idx);
-            *definition = ffi::PyMethodDef {
-                ml_name: name.as_ptr(),
-                ml_meth: ffi::PyMethodDefPointer { PyCFunctionFast: function },
-                ml_flags: ffi::METH_FASTCALL,
-                ml_doc: std::ptr::null(),
-            };
-            Bound::from_owned_ptr_or_err(py, ffi::PyCMethod_New(definition, null_mut(), null_mut(), null_mut()))?
-        });
-    }
-    Ok(made.try_into().expect("two functions"))
-}
-
-fn keep() -> *mut PyObject {
-    // SAFETY: attached; a new reference to None.
-    unsafe { ffi::Py_NewRef(ffi::Py_None()) }
-}
-
-fn disable() -> *mut PyObject {
-    DISABLE.get().map_or_else(keep, |disable| {
-        // SAFETY: attached; the object is held for ever.
-        unsafe { ffi::Py_NewRef(disable.0) }
-    })
+    Ok([events::function(py, c"on_instruction", on_instruction)?, events::function(py, c"on_test", on_test)?])
 }
 
 slot! {

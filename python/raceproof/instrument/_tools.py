@@ -1,0 +1,33 @@
+"""What every part that reads frames asks of the interpreter first: its version, and a number in `sys.monitoring`."""
+
+import sys
+
+# Those that no tool of the standard library or coverage takes by itself.
+NUMBERS = (4, 3, 2)
+
+
+def require(what: str) -> None:
+    """Raises `RuntimeError` unless this is CPython 3.13, whose frames are known."""
+    if sys.implementation.name != "cpython" or sys.version_info[:2] != (3, 13):
+        raise RuntimeError(
+            f"{what} reads the frames of CPython 3.13 and this is {sys.version.split()[0]}: run it with python3.13t, "
+            "or with python3.13 for programs that run with a GIL"
+        )
+
+
+def take(name: str = "raceproof", numbers=NUMBERS) -> int:
+    """Takes the first number that is free, under a name; `RuntimeError` if none is."""
+    free = [number for number in numbers if sys.monitoring.get_tool(number) is None]
+    if not free:
+        raise RuntimeError("no number is free in sys.monitoring: switch off coverage or the debugger")
+    sys.monitoring.use_tool_id(free[0], name)
+    return free[0]
+
+
+def refuse(number: int, what: str) -> RuntimeError:
+    """Gives the number back after the self-test has failed: the error to raise."""
+    sys.monitoring.free_tool_id(number)
+    return RuntimeError(
+        f"frames of this interpreter do not look like those of CPython 3.13: {what} would read garbage "
+        "and refuses to run"
+    )
