@@ -90,10 +90,17 @@ def test_threads_are_kept_from_run_to_run():
 
 
 def test_no_run_begins_after_the_budget():
+    begins = []
+
+    def setup():
+        begins.append(time.monotonic())
+        return Counter()
+
     begin = time.monotonic()
-    outcome = stress(Counter, [add_locked, add_locked], is_two, seconds=0.3)
-    assert outcome.verdict == "nothing_found" and outcome.runs > 1
-    assert time.monotonic() - begin < 10
+    outcome = stress(setup, [add_locked, add_locked], is_two, seconds=0.3)
+    assert (outcome.verdict, outcome.runs) == ("nothing_found", len(begins))
+    # A thread may be taken from the processor between the look at the clock and the run.
+    assert begins[-1] - begin < 3
 
 
 def test_what_a_thread_raises_is_told_with_its_place():

@@ -22,6 +22,8 @@ _PER = 1_000
 # Less than this for a thousand calls is noise: caches of the interpreter, threads of others.
 _OBJECTS_MIN = 5.0
 _BYTES_MIN = 2_000.0
+# What a thread that begins and ends may leave in the interpreter, in bytes, however many calls it makes.
+_THREAD_BYTES = 512
 _RSS_MIN = 256 * 1024.0
 _SHOWN = 5
 
@@ -70,14 +72,15 @@ def check_leaks(function: Callable[..., Any], *, threads: int = 4, calls: int = 
         for _ in range(_WARM_UPS):
             rest.round()
         samples = [rest.sample()]
-        types, first = rest.types(), tracemalloc.take_snapshot()
+        first = tracemalloc.take_snapshot()
+        types = rest.types()
         # What was taken to compare with is not what stays behind.
         samples[0] = rest.sample()
         for _ in range(rounds):
             rest.round()
             samples.append(rest.sample())
-        sites = _sites(first, tracemalloc.take_snapshot())
         grown = _grown_types(types, rest.types())
+        sites = _sites(first, tracemalloc.take_snapshot())
     finally:
         if not is_tracing:
             tracemalloc.stop()
@@ -172,7 +175,7 @@ def _judged(rest, samples, types, sites):
         found.append(f"{statistics.median(objects):.0f} objects stay behind for 1,000 calls")
     if _is_growing(alive, _OBJECTS_MIN):
         found.append(f"{statistics.median(alive):.0f} results stay alive for 1,000 calls")
-    if _is_growing(bytes_, _BYTES_MIN):
+    if _is_growing(bytes_, max(_BYTES_MIN, _THREAD_BYTES * rest.n_threads * _PER / rest.n_calls)):
         found.append(f"{statistics.median(bytes_):,.0f} bytes of Python stay behind for 1,000 calls")
     if not found and _is_growing(rss, _RSS_MIN):
         found.append(f"the process grows by {statistics.median(rss):,.0f} bytes for 1,000 calls, outside of Python")
