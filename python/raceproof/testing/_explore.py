@@ -118,6 +118,7 @@ def _run(
     max_steps=None,
     schedule=None,
     blocked_is_outcome=False,
+    aims=(),
 ):
     if bound is not None:
         if strategy not in ("auto", "dfs"):
@@ -136,6 +137,7 @@ def _run(
                 schedule=schedule,
                 runtime=runtime,
                 blocked_is_outcome=blocked_is_outcome,
+                aims=aims,
             )
         )
     return Outcome(
@@ -182,8 +184,9 @@ def request(
     schedule=None,
     runtime=None,
     blocked_is_outcome=False,
+    aims=(),
 ):
-    """What the native explorer is told."""
+    """What the native explorer is told. `aims`: files with a first and a last line, around which it switches first."""
     if runtime is None:
         is_free = not getattr(sys, "_is_gil_enabled", lambda: True)()
         runtime = "free-threaded" if is_free else "gil"
@@ -202,6 +205,7 @@ def request(
         "is_iteration_atomic": runtime == "gil",
         "semantics": runtime,
         "blocked_is_outcome": blocked_is_outcome,
+        "aims": list(aims),
     }
 
 

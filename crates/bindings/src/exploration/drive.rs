@@ -60,6 +60,8 @@ struct Scenario {
     semantics: String,
     /// Are threads that wait for ever for the invariant to judge?
     blocked_is_outcome: bool,
+    /// `(file, first line, last line)`: switches of threads around these are tried first.
+    aims: Vec<(String, u32, u32)>,
 }
 
 impl Scenario {
@@ -112,7 +114,7 @@ fn run_exploration(py: Python<'_>, scenario: Scenario) -> PyResult<Exploration> 
     let driving = Driving;
     let _pinned = Pinned::new();
     program::set_iteration_atomic(scenario.is_iteration_atomic);
-    SESSION.with(|session| session.open(explorer, scenario.schedule.is_some()));
+    SESSION.with(|session| session.open(explorer, scenario.schedule.is_some(), scenario.aims.clone()));
     let mut told = Vec::new();
     let outcome = loop {
         match one_run(py, &scenario, kind, &mut told) {

@@ -145,6 +145,8 @@ pub struct Session {
     /// Locks that the setup has taken and not given back.
     pub n_held_by_driver: u32,
     racing: Vec<u32>,
+    /// Lines around which switches of threads are tried first.
+    aims: Vec<(String, u32, u32)>,
 }
 
 impl Session {
@@ -309,7 +311,12 @@ impl Session {
             return label;
         }
         let explorer = self.explorer.as_mut().expect("an exploration is under way");
-        *site.label.insert(explorer.label(&site.origin.name))
+        let label = explorer.label(&site.origin.name);
+        let Origin { file, line, .. } = &site.origin;
+        if self.aims.iter().any(|(aim, first, last)| (first..=last).contains(&line) && aim == file) {
+            explorer.aim_at(label);
+        }
+        *site.label.insert(label)
     }
 
     /// The label of a name.
@@ -327,8 +334,9 @@ impl Session {
 
     // --- the runs
 
-    /// A new exploration.
-    pub fn open(&mut self, explorer: Explorer, is_replay: bool) {
+    /// A new exploration, aimed at some lines.
+    pub fn open(&mut self, explorer: Explorer, is_replay: bool, aims: Vec<(String, u32, u32)>) {
+        self.aims = aims;
         for name in &mut self.names {
             (name.is_written, name.is_of_types) = (false, false);
         }
