@@ -18,7 +18,7 @@ def limit(seconds: int, megabytes: int) -> None:
         n = _data_now() + megabytes * _MIB
         resource.setrlimit(resource.RLIMIT_DATA, (n, n))
     # If nobody is left to end it.
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + _SPARE_S))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds + _SPARE_S, seconds + 2 * _SPARE_S))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

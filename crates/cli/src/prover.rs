@@ -162,6 +162,7 @@ impl Prover {
             sides: scenario.sides.iter().map(side).collect(),
             alone: scenario.alone.iter().map(side).collect(),
             fault: scenario.fault.as_ref().map(lines),
+            used: scenario.used.clone(),
             place: scenario.place.clone(),
             place_file: self.path(&scenario.place_path),
             expects: scenario.expects.iter().map(|it| it.as_str().to_owned()).collect(),

@@ -77,6 +77,8 @@ pub struct Scenario {
     pub alone: Vec<Side>,
     /// Where the first call raises, as it may.
     pub fault: Option<Lines>,
+    /// What else uses this may be one of the calls: a lock; empty if the sides are all there is.
+    pub used: String,
     /// The state that the finding is about, as it is spelled; empty if there is none that a run could compare.
     pub place: String,
     /// The file in which it is spelled so.
@@ -131,6 +133,7 @@ pub fn scenario(files: &Files, finding: &Finding) -> Result<Scenario, String> {
         sides: Vec::new(),
         alone: Vec::new(),
         fault: None,
+        used: String::new(),
         place: finding.place.clone(),
         place_path: files.get(finding.span.file).path.clone(),
         expects: expects(name).ok_or_else(|| format!("no scenario is made of a finding of `{name}`"))?,
@@ -144,8 +147,21 @@ pub fn scenario(files: &Files, finding: &Finding) -> Result<Scenario, String> {
                 "it takes a garbage collection at one point of a call, which no schedule brings about".to_owned()
             );
         }
-        "self-deadlock" | "useless-lock" => (made.sides, made.place) = (vec![itself(files, finding)], String::new()),
-        "lock-across-await" | "thread-local-in-async" => {
+        "useless-lock" if finding.symbol.is_empty() => {
+            return Err("the lock is made at module level, and the calls that should take it do not name it".to_owned());
+        }
+        "self-deadlock" => (made.sides, made.place) = (vec![itself(files, finding)], String::new()),
+        "useless-lock" => {
+            (made.used, made.place) = (std::mem::take(&mut made.place), String::new());
+            made.sides = vec![itself(files, finding)];
+        }
+        "lock-across-await" => {
+            // The other tasks run where it waits, or where it takes the lock.
+            let span = finding.related.first().map_or(finding.span, |related| related.span);
+            (made.used, made.place) = (std::mem::take(&mut made.place), String::new());
+            made.sides = vec![Side { is_task: true, lines: vec![lines(files, span)], ..itself(files, finding) }];
+        }
+        "thread-local-in-async" => {
             (made.sides, made.place) = (vec![Side { is_task: true, ..itself(files, finding) }], String::new());
         }
         "unreleased-lock" => {
@@ -155,20 +171,28 @@ pub fn scenario(files: &Files, finding: &Finding) -> Result<Scenario, String> {
             };
             made.fault = problem.message.contains("raise").then(|| lines(files, problem.span));
             made.sides = vec![Side { lines: vec![lines(files, problem.span)], ..itself(files, finding) }];
-            made.place = String::new();
+            (made.used, made.place) = (std::mem::take(&mut made.place), String::new());
         }
         "condition-misuse" if !finding.message.contains("tested") && !finding.message.contains("loop") => {
             return Err("it fails in every order of the threads: the condition is used without its lock".to_owned());
         }
-        "condition-misuse" => made.sides = vec![itself(files, finding)],
+        "condition-misuse" => {
+            (made.used, made.place) = (std::mem::take(&mut made.place), String::new());
+            made.sides = vec![itself(files, finding)];
+        }
         "start-in-constructor" if paths(files, finding, 2).is_ok() => made.sides = paths(files, finding, 2)?,
         "start-in-constructor" => {
             let needed = finding.related.iter().find(|it| it.message.contains("needed"));
             let lines = needed.map_or_else(Vec::new, |needed| vec![lines(files, needed.span)]);
             made.alone = vec![Side { lines, ..itself(files, finding) }];
         }
-        "shared-singleton-slot" => made.sides = vec![at(files, &[finding.span])],
+        // Where the slot is filled, and the class that inherits it.
+        "shared-singleton-slot" => match &finding.related[..] {
+            [filled, heir, ..] => made.sides = vec![at(files, &[filled.span]), at(files, &[heir.span])],
+            _ => return Err("the finding does not say which class inherits the slot".to_owned()),
+        },
         "event-loop-lock" => {
+            made.used.clone_from(&finding.place);
             made.sides = uses(files, finding);
             made.alone = vec![at(files, &[finding.span])];
         }
@@ -190,7 +214,7 @@ fn expects(name: &str) -> Option<Vec<Expects>> {
         "lock-order-inversion" | "self-deadlock" | "event-loop-lock" | "lock-across-await" | "unreleased-lock" => {
             vec![Expects::End]
         }
-        "condition-misuse" => vec![Expects::Raise],
+        "condition-misuse" => vec![Expects::Raise, Expects::End],
         "shared-singleton-slot" => vec![Expects::Own],
         "start-in-constructor" => vec![Expects::Ready],
         _ => return None,

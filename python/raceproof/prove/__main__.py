@@ -72,8 +72,9 @@ def _in_process(question, batch, modules):
     except ValueError:
         answer = None
     # It has answered, or it has had its time: what it started ends with it.
-    status = _ended(child, is_over=answer is not None or time.monotonic() >= ends_at)
-    return answer or {"verdict": "gave_up", "reason": _why(status, batch)}
+    is_late = time.monotonic() >= ends_at
+    status = _ended(child, is_over=answer is not None or is_late)
+    return answer or {"verdict": "gave_up", "reason": _why(status, is_late, batch)}
 
 
 def _ended(child, is_over):
@@ -85,8 +86,8 @@ def _ended(child, is_over):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def _why(status, batch):
-    if status in (-signal.SIGKILL, -signal.SIGXCPU):
+def _why(status, is_late, batch):
+    if is_late or status == -signal.SIGXCPU:
         return f"the time limit of {batch['time_limit']} s was reached: raise --time-limit, or lower --max-runs"
     how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit code {status}"
     return f"the process that ran it died: {how}"

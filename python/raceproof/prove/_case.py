@@ -145,8 +145,6 @@ class Runner:
         self.serial = {}
         self.stuck = None
         self.begins = ()
-        # The outcome, or the exception, of the last run that was not serial.
-        self.refused = None
         self.n_begun = 0
         self._alone = {}
         self._kept = kept
@@ -278,11 +276,16 @@ class Runner:
     def _given(self, function, state, is_needed=True):
         if not self.case.keyed:
             return {}
-        values = [value for value in self.places(state) if isinstance(value, (dict, set)) and value]
+        values = self.places(state) if self.case.place else self._values_of_modules()
+        values = [value for value in values if isinstance(value, (dict, set)) and value]
         names = [it.name for it in inspect.signature(function).parameters.values() if it.default is it.empty]
         if not values and is_needed:
             raise CannotBuild(f"`{self.case.place}` has no keys")
         return {names[0]: next(iter(values[0]))} if names and values else {}
+
+    def _values_of_modules(self):
+        found = [vars(module).items() for module in self.modules.imported()]
+        return [value for items in found for name, value in items if not name.startswith("__")]
 
     def places(self, state):
         """The values of the place; none if it cannot be found."""
@@ -342,7 +345,6 @@ class Runner:
         if is_serial:
             self.expected.setdefault((number, type(error)), f"{type(error).__name__}: {error}")
         elif (number, type(error)) not in self.expected:
-            self.refused = (number, type(error)), f"{type(error).__name__}: {error}"
             raise error
         return error.with_traceback(None)
 
@@ -375,7 +377,7 @@ class Runner:
         numbers = range(len(self.case.calls))
         if self.case.expects == "ready":
             # There is but one call, and what it comes to is of no matter.
-            self.serial[None] = ""
+            self.serial[(), ()] = ""
             return
         for order in (
             [(number,) for number in numbers] if self.case.expects == "own" else itertools.permutations(numbers)
@@ -416,22 +418,13 @@ class Runner:
 
     # --- calls at once
 
-    def explore(self, max_runs: int | None = None, aims: Any = ()) -> Outcome:
-        """Explores the calls at once, switching around the lines of `aims` first."""
-        return self._explore(self._threads(), self._invariant(), max_runs=max_runs, aims=aims)
+    def explore(self, max_runs: int | None = None, aims: Any = (), mutes: Any = ()) -> Outcome:
+        """Explores the calls at once, switching around the lines of `aims` first, and never at those of `mutes`."""
+        return self._explore(self._threads(), self._invariant(), max_runs=max_runs, aims=aims, mutes=mutes)
 
     def replay(self, schedule: str) -> Outcome:
         """Runs one schedule."""
         return self._explore(self._threads(), self._invariant(), schedule=schedule)
-
-    def accept(self) -> bool:
-        """From now on the outcome that was refused last is none that is wrong. False if there was none."""
-        refused, self.refused = self.refused, None
-        if refused is None:
-            return False
-        known, words = refused
-        (self.expected if isinstance(known[1], type) else self.serial)[known] = words
-        return True
 
     def _threads(self):
         return [self._thread(number, call) for number, call in enumerate(self.case.calls)]
@@ -467,7 +460,6 @@ class Runner:
         def is_serial(state):
             found = self.outcome(state)
             if found not in self.serial:
-                self.refused = found, "another failure"
                 raise NotSerial(self._difference(found))
 
         return {"ready": is_ready, "own": is_own}.get(self.case.expects, is_serial)

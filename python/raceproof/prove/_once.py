@@ -32,6 +32,12 @@ def passing(function, is_once):
         _active.code = None
 
 
+def has_loop(function):
+    """Has it a loop?"""
+    code = inspect.unwrap(function).__code__
+    return any(it.opname == "JUMP_BACKWARD" for it in dis.get_instructions(code))
+
+
 def is_endless(function):
     """Has it a loop that nothing leaves?"""
     code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None)

@@ -28,6 +28,9 @@ _ARGUMENTS_FEW = ((False, "program"), (False, "same"), (True, "same"))
 _ARGUMENTS = ((False, "program"), (False, "same"), (False, "own"), (True, "same"), (False, "large"))
 # Numbers up to this may be limits that calls before have to come to.
 _LIMIT_MAX = 128
+_RUN_MAX_S = 0.02
+# Runs that tell whether the others would come to their end.
+_FIRST_RUNS = 20
 # Failures of another kind that are set aside to see whether that of the finding is gone.
 _OTHERS_MAX = 5
 _UNFIT_BEFORE = ("start", "stop", "close", "shutdown", "run", "main", "serve", "join", "wait", "sleep")
@@ -50,7 +53,8 @@ class Side:
         lines = [(it["file"], it["first"], it["last"]) for it in data["lines"]]
         if not functions:
             functions = [Call(file, name) for file, line, _ in lines for name in _lines.functions_at(file, line)]
-        if functions and all(call.function.endswith("__init__") for call in functions):
+        is_made = not data["functions"] and functions and all(it.function.endswith("__init__") for it in functions)
+        if is_made:
             # The line only makes a lock: what uses it is asked for.
             found = _lines.users_of(functions[0].file, functions[0].function, place.rpartition(".")[2])
             lines = [(functions[0].file, first, last) for _, first, last in found]
@@ -84,6 +88,7 @@ class Search:
         self.sides = [Side.of(side, request["place"]) for side in request["sides"]]
         self.alone = [Side.of(side, request["place"]) for side in request["alone"]]
         self.fault = request["fault"]
+        self.used = request["used"].rpartition(".")[2]
         self.place = request["place"]
         self.place_file = request["place_file"]
         self.expected = request["expects"]
@@ -178,12 +183,22 @@ class Search:
         try:
             runner = Runner(case, self.modules, self.kept)
             self.watch.clear()
+            begun = time.monotonic()
             runner.run_serially(self.watch.end_order)
+            if (time.monotonic() - begun) / max(1, runner.n_begun) > _RUN_MAX_S and self._can_pass(case):
+                # One pass of a loop shows what a thousand do, in a thousandth of the steps.
+                self.is_endless = True
+                return self._note("a run takes too long")
         except (CannotBuild, CannotImport) as cause:
             return self._note(str(cause))
         except RuntimeError as cause:
             return self._note(f"{cause}")
-        if self.expected == ["end"] and runner.stuck is not None and runner.stuck.kind in _STUCK:
+        if (
+            self.expects == "end"
+            and not self._is_iterated()
+            and runner.stuck is not None
+            and runner.stuck.kind in _STUCK
+        ):
             return runner if runner.case.background else self._note("it waits for a thread that does not run")
         if runner.stuck is not None and not runner.serial:
             stuck = runner.stuck
@@ -198,12 +213,20 @@ class Search:
         missing = self.watch.missing(in_one_order=self.expects == "place")
         if missing:
             lines = " and ".join(str(lines[0][1]) for lines in missing)
-            return self._note(f"no call came to line {lines}")
+            errors = sorted(
+                {f"`{case.calls[number].function}` raises {text}" for (number, _), text in runner.expected.items()}
+            )
+            why = f": {errors[0]}" if errors else ""
+            return self._note(f"no call came to line {lines}{why}")
         kind = (case.expects, case.calls, case.loops, case.background, runner.character())
         if kind in self.known:
             return self._note("it was explored")
         self.known.add(kind)
         return runner
+
+    def _is_iterated(self):
+        """Is the end only what is looked at first, and are the outcomes looked at then?"""
+        return "serial" in self.expected
 
     def _note(self, reason):
         self.reasons.append(reason)
@@ -211,7 +234,12 @@ class Search:
     def _explored(self, runner):
         with self.watch.paused():
             try:
-                outcome = runner.explore(self.max_runs, self.aims)
+                outcome = runner.explore(_FIRST_RUNS, self.aims) if self._can_pass(runner.case) else None
+                if outcome is not None and outcome.verdict != "failed" and outcome.certificate["unfinished"]:
+                    self.is_endless = True
+                    return Found("gave_up", "the runs are too long", runner.case, None, runner, n_runs=runner.n_begun)
+                if outcome is None or outcome.verdict != "failed":
+                    outcome = runner.explore(self.max_runs, self.aims)
             except TimeUp as cause:
                 return Found("nothing_found", str(cause), runner.case, None, runner, n_runs=runner.n_begun)
         found = Found(outcome.verdict, outcome.reason, runner.case, outcome, runner, n_runs=outcome.runs)
@@ -228,16 +256,19 @@ class Search:
         if self.expected == ["end"] and not self.place:
             # Nobody waits for a lock: what is waited for may be made elsewhere in the program.
             return outcome.kind != "missed wake-up"
-        if self.expected in (["end"], ["raise"], ["own"], ["ready"]):
+        if self.expected == ["ready"]:
+            # Threads may raise something else, since their arguments are made.
+            return self.place.rpartition(".")[2] in (outcome.reason or "")
+        if not self.place or self.expected in (["end"], ["own"]):
             return True
-        if outcome.kind in _STUCK or outcome.kind == "livelock":
-            return False
         name = self.place.rpartition(".")[2]
         if name and name in (outcome.reason or ""):
             return True
         for _, file, line, text, decides in outcome.steps:
             if decides and (self._is_line(file, line) or (name and name in text)):
                 return True
+        if outcome.kind in _STUCK or outcome.kind == "livelock":
+            return False
         places = {(file, line) for _, file, line, _, _ in outcome.steps}
         return all(
             any(file == known and first <= line <= last for file, line in places for known, first, last in side.lines)
@@ -293,6 +324,11 @@ class Search:
         function = self._function(call)
         return inspect.isfunction(function) and _once.is_endless(function)
 
+    def _can_pass(self, case):
+        functions = [self._function(call) for call in case.calls]
+        loops = [_once.has_loop(function) for function in functions if inspect.isfunction(function)]
+        return any(loops) and not any(call.once for call in case.calls)
+
     def _function(self, call):
         found = self.modules.get(call.file)
         for part in call.function.split("."):
@@ -303,18 +339,21 @@ class Search:
         yield from dict.fromkeys(self._pairs())
 
     def _pairs(self):
-        for side in self.alone:
-            if self.expected == ["ready"]:
-                yield from ((call,) for call in side.functions)
         if self.expected == ["own"]:
             yield from self._heirs()
             return
-        if self.expected == ["raise"]:
-            yield from self._with_others()
-            return
+        if self.expected[0] == "raise":
+            yield from ((call, *others) for call in self.sides[0].functions for others in self._others_of(call))
         yield from self._at_once()
         for side in self.alone:
-            yield from ((call,) for call in side.functions)
+            for call in side.functions:
+                yield (call,)
+                yield from ((heir,) for heir in self._made_by_heirs(call))
+        if self.used:
+            for call in self.sides[0].functions:
+                yield from ((call, other) for other in self._users(call))
+                if self.expected == ["serial"]:
+                    yield from ((other, other) for other in self._users(call))
 
     def _heirs(self):
         """A method of a class, and the same method of one that inherits it."""
@@ -323,13 +362,23 @@ class Search:
         for call in method.functions if name is not None else ():
             yield call, Call(heir.lines[0][0], f"{name}.{call.function.rpartition('.')[2]}")
 
-    def _with_others(self):
-        """Two that wait, and what else uses the condition."""
-        for call in self.sides[0].functions:
-            name = self.place.rpartition(".")[2]
-            for other, _, _ in _lines.users_of(call.file, call.function, name):
-                if not other.endswith("__init__"):
-                    yield call, call, Call(call.file, other)
+    def _others_of(self, call):
+        """Two that wait for a condition, and what else uses it."""
+        return [(call, other) for other in self._users(call)]
+
+    def _users(self, call):
+        """What else uses the lock."""
+        found = _lines.users_of(call.file, call.function, self.used)
+        return [Call(call.file, name) for name, _, _ in found if not name.endswith("__init__")]
+
+    def _made_by_heirs(self, call):
+        """The constructors of the classes that inherit one."""
+        owner = call.function.rpartition(".")[0]
+        kind = inspect.getattr_static(self.modules.get(call.file), owner, None) if owner else None
+        heirs = kind.__subclasses__() if isinstance(kind, type) and call.function.endswith("__init__") else []
+        return [
+            Call(call.file, f"{heir.__qualname__}.__init__") for heir in heirs if heir.__module__ == kind.__module__
+        ]
 
     def _at_once(self):
         choices = []
@@ -349,6 +398,8 @@ class Search:
 
     def _before(self, calls):
         yield ()
+        if any(self._is_endless(call) for call in calls):
+            calls = [call for call in calls if not self._is_endless(call)]
         for call in dict.fromkeys(calls):
             yield (call,)
         others = [other for other in self._others(calls) if other not in calls]
@@ -390,7 +441,7 @@ class Search:
                     if inspect.isfunction(value) and value.__module__ == module.__name__
                 ]
             found += [Call(call.file, name) for name in names if _may_come_before(name)]
-        return list(dict.fromkeys(found))
+        return [call for call in dict.fromkeys(found) if not self._is_endless(call)]
 
     def _is_async(self, call):
         try:
@@ -416,16 +467,15 @@ class Again(Search):
     def run(self) -> Found:
         runner = Runner(self.case, self.modules, self.kept)
         runner.run_serially()
-        other, n_runs = None, 0
+        other, n_runs, mutes = None, 0, []
         for _ in range(_OTHERS_MAX):
-            outcome = runner.explore(self.max_runs, self.aims)
+            outcome = runner.explore(self.max_runs, self.aims, mutes)
             n_runs += outcome.runs
             if outcome.verdict != "failed" or self.is_here(outcome):
                 break
-            # Another failure would stop the search for that of the finding.
+            # Another failure stops the search for that of the finding: it cannot happen where no thread is switched.
             other = other or outcome
-            if not runner.accept():
-                break
+            mutes += [(file, line, line) for _, file, line, _, decides in outcome.steps if decides]
         is_other = other is not None and (outcome.verdict != "failed" or not self.is_here(outcome))
         found = Found(outcome.verdict, outcome.reason, self.case, outcome, runner, n_scenarios=1, n_runs=n_runs)
         if is_other:
@@ -438,15 +488,19 @@ class Again(Search):
     def is_here(self, outcome):
         """Is it the failure of before? It is where the order of the same lines decides, or that of the same place."""
         name = self.place.rpartition(".")[2]
-        if not name or outcome.kind in _STUCK or name in (outcome.reason or ""):
+        if not name or outcome.kind in _STUCK:
             return True
         deciding = [(file, line, text) for _, file, line, text, decides in outcome.steps if decides]
         if not deciding:
             return True
-        return any(name in text or self._is_aim(file, line) for file, line, text in deciding)
+        return any(name in text or self._is_aim(file, line, text) for file, line, text in deciding)
 
-    def _is_aim(self, file, line):
-        return any(known == file and first <= line <= last for known, first, last in self.aims)
+    def _is_aim(self, file, line, text):
+        if any(known == file and first <= line <= last for known, first, last in self.aims):
+            return True
+        # Who takes the lock first decides on what is done with it, in the same function.
+        around = {(known, name) for known, first, _ in self.aims for name in _lines.functions_at(known, first)[:1]}
+        return "the lock" in text and any((file, name) in around for name in _lines.functions_at(file, line)[:1])
 
 
 def _moved(span, overlay):

@@ -47,7 +47,24 @@ _ABSTRACT = {
     collections.abc.Set: set,
     collections.abc.MutableSet: set,
 }
-_NUMBERS = ("count", "size", "limit", "seconds", "timeout", "value", "amount", "number", "n_", "max", "min", "port")
+_NUMBERS = (
+    "interval",
+    "delay",
+    "period",
+    "duration",
+    "count",
+    "size",
+    "limit",
+    "seconds",
+    "timeout",
+    "value",
+    "amount",
+    "number",
+    "n_",
+    "max",
+    "min",
+    "port",
+)
 
 
 class CannotBuild(Exception):

@@ -119,6 +119,7 @@ def _run(
     schedule=None,
     blocked_is_outcome=False,
     aims=(),
+    mutes=(),
 ):
     if bound is not None:
         if strategy not in ("auto", "dfs"):
@@ -138,6 +139,7 @@ def _run(
                 runtime=runtime,
                 blocked_is_outcome=blocked_is_outcome,
                 aims=aims,
+                mutes=mutes,
             )
         )
     return Outcome(
@@ -185,8 +187,10 @@ def request(
     runtime=None,
     blocked_is_outcome=False,
     aims=(),
+    mutes=(),
 ):
-    """What the native explorer is told. `aims`: files with a first and a last line, around which it switches first."""
+    """What the native explorer is told. `aims` and `mutes` are files with a first and a last line, around which it
+    switches first, or never."""
     if runtime is None:
         is_free = not getattr(sys, "_is_gil_enabled", lambda: True)()
         runtime = "free-threaded" if is_free else "gil"
@@ -206,6 +210,7 @@ def request(
         "semantics": runtime,
         "blocked_is_outcome": blocked_is_outcome,
         "aims": list(aims),
+        "mutes": list(mutes),
     }
 
 

@@ -78,6 +78,8 @@ pub struct Question {
     pub alone: Vec<Side>,
     /// Where the first call raises.
     pub fault: Option<Lines>,
+    /// What else uses this may be one of the calls; may be empty.
+    pub used: String,
     /// The state, as it is spelled; may be empty.
     pub place: String,
     /// Where it is spelled so.
