@@ -483,27 +483,21 @@ OTHER_SHAPES = {
     "lock-across-await": """
         import asyncio
         import threading
-        from typing import Protocol
+
+        _lock = threading.Lock()
 
 
-        class Sink(Protocol):
-            async def write(self, line: str) -> None: ...
+        async def export(name):
+            with _lock:
+                await asyncio.sleep(0.1)
+                return name
 
 
-        class Exports:
-            def __init__(self):
-                self._lock = threading.Lock()
-
-            async def export(self, sink: Sink) -> None:
-                with self._lock:
-                    await sink.write("a")
+        async def main():
+            print(await asyncio.gather(export("a"), export("b")))
 
 
-        exports = Exports()
-
-
-        async def main(sink: Sink) -> None:
-            await asyncio.gather(exports.export(sink), exports.export(sink))
+        asyncio.run(main())
         """,
     "condition-misuse": """
         import threading

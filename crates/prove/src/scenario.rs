@@ -326,7 +326,7 @@ mod tests {
         let mut files = Files::default();
         let file = files.add("a.py", "x\n");
         let finding = Finding::new(&STYLE, Span::new(file, 0, 1), "");
-        assert!(scenario(&files, &finding).is_err_and(|reason| reason.contains("no-shutdown")));
+        assert!(scenario(&files, &finding).is_err_and(|reason| reason.contains("in every order")));
         let finding = Finding::new(&LAZY, Span::new(file, 0, 1), "").because(possible(vec![path(file, 0, &[])]));
         assert_eq!(
             scenario(&files, &finding).err().as_deref(),
