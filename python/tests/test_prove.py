@@ -287,13 +287,15 @@ def test_a_change_that_does_not_help_still_fails(tmp_path):
         "is_task": False,
     }
     question = {"sides": [side], "alone": [], "fault": None, "used": "", "place": "self._trials", "place_file": path}
-    question |= {"expects": ["serial"], "case": None, "folder": "", "title": "", "fingerprint": ""}
+    question |= {"expects": ["serial"], "case": None, "reason": None, "folder": "", "title": "", "fingerprint": ""}
     batch = {"files": [path], "root": str(tmp_path), "overlay": {}, "max_runs": 1000, "seconds_left": None}
     batch |= {"time_limit": 60, "memory_limit": 2048}
     (found,) = ask(batch | {"questions": [question]})
     assert found["verdict"] == "failed"
     overlay = {path: "# a comment moves the lines\n" * 3 + text}
-    (again,) = ask(batch | {"questions": [question | {"case": found["case"]}], "overlay": overlay})
+    (again,) = ask(
+        batch | {"questions": [question | {"case": found["case"], "reason": found["reason"]}], "overlay": overlay}
+    )
     assert again["verdict"] == "failed" and not again["is_elsewhere"], again
 
 
@@ -366,7 +368,7 @@ def test_what_the_import_starts_is_left_out_and_lends_its_arguments(tmp_path):
     side = {"functions": [{"file": path, "function": "take"}], "lines": [], "is_task": False}
     side["lines"] = [{"file": path, "first": 9, "last": 9}]
     question = {"sides": [side], "alone": [], "fault": None, "used": "", "place": "_jobs", "place_file": path}
-    question |= {"expects": ["serial"], "case": None, "folder": "", "title": "", "fingerprint": ""}
+    question |= {"expects": ["serial"], "case": None, "reason": None, "folder": "", "title": "", "fingerprint": ""}
     batch = {"files": [path], "root": str(tmp_path), "overlay": {}, "max_runs": 1000, "seconds_left": None}
     (found,) = ask(batch | {"time_limit": 60, "memory_limit": 2048, "questions": [question]})
     assert found["verdict"] == "failed" and found["case"]["arguments"] == "program", found

@@ -84,7 +84,7 @@ impl Prover {
     ) -> Result<Vec<Answer>, Error> {
         let questions = asked.iter().map(|(finding, answer)| {
             let mut question = self.question(&prove::scenario(before, finding)?);
-            question.case = answer.case.clone();
+            (question.case, question.reason) = (answer.case.clone(), answer.reason.clone());
             Ok(question)
         });
         let changed = before.iter().filter(|(id, file)| after.get(*id).text != file.text);

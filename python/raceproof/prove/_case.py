@@ -131,7 +131,14 @@ class _State:
         self.bound = []
         self.results = []
         self.whole = []
-        self.n_left = 0
+        # The calls that are under way, and whether two ever were at once.
+        self.under_way = set()
+        self.has_overlapped = False
+
+    def enter(self, number):
+        """A call begins."""
+        self.under_way.add(number)
+        self.has_overlapped |= len(self.under_way) > 1
 
 
 class Runner:
@@ -228,7 +235,6 @@ class Runner:
             kept.restore()
         state = _State()
         self.n_begun += 1
-        state.n_left = len(self.case.calls)
         with _quiet.setting_up(self.started):
             for call in self.case.before:
                 self._run_before(call, state)
@@ -302,6 +308,7 @@ class Runner:
 
     def _perform(self, number, state, is_serial):
         function, arguments, named = state.bound[number]
+        state.enter(number)
         _quiet.begin_call(number)
         try:
             with _once.passing(function, self.case.calls[number].once):
@@ -321,15 +328,13 @@ class Runner:
 
     def _keep(self, number, state, result):
         state.results[number] = result
-        state.n_left -= 1
-        if state.n_left == 0:
-            # Idle workers of a pool would wait for ever.
-            _quiet.shut_pools()
+        state.under_way.discard(number)
         if self.case.expects == "whole":
             state.whole[number] = Form().of(_caller.look(result))
 
     async def _perform_async(self, number, state, is_serial):
         function, arguments, named = state.bound[number]
+        state.enter(number)
         _quiet.begin_call(number)
         try:
             with _once.passing(function, self.case.calls[number].once):
@@ -407,7 +412,6 @@ class Runner:
             return tasks
 
         def calls(state):
-            state.n_left = len(order)
             for number in order:
                 if self.is_async(self.case.calls[number]):
                     asyncio.run(self._perform_async(number, state, True))
@@ -459,6 +463,9 @@ class Runner:
 
         def is_serial(state):
             found = self.outcome(state)
+            if not state.has_overlapped:
+                # One after another: an order of the calls that has more outcomes than were seen before.
+                self.serial.setdefault(found, "one after another")
             if found not in self.serial:
                 raise NotSerial(self._difference(found))
 

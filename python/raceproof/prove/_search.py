@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import inspect
 import itertools
+import re
 import signal
 import sys
 import time
@@ -35,6 +36,7 @@ _FIRST_RUNS = 20
 _OTHERS_MAX = 5
 _UNFIT_BEFORE = ("start", "stop", "close", "shutdown", "run", "main", "serve", "join", "wait", "sleep")
 _STUCK = ("deadlock", "missed wake-up")
+_RAISED = re.compile(r"^T\d+ raises (\w+)")
 _UNLIKELY = (TypeError, AttributeError, NameError)
 
 
@@ -244,6 +246,10 @@ class Search:
                 return Found("nothing_found", str(cause), runner.case, None, runner, n_runs=runner.n_begun)
         found = Found(outcome.verdict, outcome.reason, runner.case, outcome, runner, n_runs=outcome.runs)
         found.is_elsewhere = outcome.verdict == "failed" and not self.is_here(outcome)
+        if found.is_elsewhere and not any(decides for *_, decides in outcome.steps):
+            # Tasks in the background, say, that come further or less far.
+            found.verdict, found.outcome, found.is_elsewhere = "gave_up", None, False
+            found.reason = "what the calls come to depends on more than their order"
         if not runner.case.background and outcome.kind == "missed wake-up":
             # What it waits for may come from a thread that was not started.
             found.verdict, found.reason, found.outcome = "gave_up", "it waits for a thread that does not run", None
@@ -258,14 +264,13 @@ class Search:
             return outcome.kind != "missed wake-up"
         if self.expected == ["ready"]:
             # Threads may raise something else, since their arguments are made.
-            return self.place.rpartition(".")[2] in (outcome.reason or "")
+            return _names(outcome.reason or "", self.place)
         if not self.place or self.expected in (["end"], ["own"]):
             return True
-        name = self.place.rpartition(".")[2]
-        if name and name in (outcome.reason or ""):
+        if _names(outcome.reason or "", self.place):
             return True
         for _, file, line, text, decides in outcome.steps:
-            if decides and (self._is_line(file, line) or (name and name in text)):
+            if decides and (self._is_line(file, line) or _names(text, self.place)):
                 return True
         if outcome.kind in _STUCK or outcome.kind == "livelock":
             return False
@@ -463,6 +468,7 @@ class Again(Search):
         moved = [_moved(span, modules.overlay) for side in self.sides + self.alone for span in side.lines]
         self.aims = [span for span in moved if span is not None]
         self.case = Case.of(request["case"])
+        self.reason = request["reason"]
 
     def run(self) -> Found:
         runner = Runner(self.case, self.modules, self.kept)
@@ -487,13 +493,16 @@ class Again(Search):
 
     def is_here(self, outcome):
         """Is it the failure of before? It is where the order of the same lines decides, or that of the same place."""
-        name = self.place.rpartition(".")[2]
-        if not name or outcome.kind in _STUCK:
+        if not self.place or outcome.kind in _STUCK:
             return True
+        before, now = (_RAISED.search(reason or "") for reason in (self.reason, outcome.reason))
+        if (before and before[1]) != (now and now[1]):
+            # An exception and an outcome that is wrong, or two exceptions, are two failures.
+            return False
         deciding = [(file, line, text) for _, file, line, text, decides in outcome.steps if decides]
         if not deciding:
             return True
-        return any(name in text or self._is_aim(file, line, text) for file, line, text in deciding)
+        return any(_names(text, self.place) or self._is_aim(file, line, text) for file, line, text in deciding)
 
     def _is_aim(self, file, line, text):
         if any(known == file and first <= line <= last for known, first, last in self.aims):
@@ -501,6 +510,12 @@ class Again(Search):
         # Who takes the lock first decides on what is done with it, in the same function.
         around = {(known, name) for known, first, _ in self.aims for name in _lines.functions_at(known, first)[:1]}
         return "the lock" in text and any((file, name) in around for name in _lines.functions_at(file, line)[:1])
+
+
+def _names(text, place):
+    """Does a text speak of a place, and not only of something that has its name in its own?"""
+    name = place.rpartition(".")[2]
+    return bool(name) and re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text) is not None
 
 
 def _moved(span, overlay):

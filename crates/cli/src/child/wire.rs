@@ -88,6 +88,8 @@ pub struct Question {
     pub expects: Vec<String>,
     /// The scenario, where it is known from an earlier answer.
     pub case: Option<Value>,
+    /// What failed there.
+    pub reason: Option<String>,
     /// The folder for which a test is to be written; empty if none is.
     pub folder: String,
     /// What the test says of itself.
