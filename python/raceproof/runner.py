@@ -17,8 +17,9 @@ import traceback
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from raceproof import _limits
+
 _CODES = {"proved": 0, "nothing_found": 0, "failed": 1, "gave_up": 2}
-_MIB = 1024 * 1024
 
 
 class NoScenario(Exception):
@@ -84,7 +85,7 @@ def _child() -> None:
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
 
-    _limit(settings)
+    _limits.limit(settings["time_limit"], settings["memory_limit"])
     try:
         said = _explored(settings)
     except NoScenario as error:
@@ -95,28 +96,6 @@ def _child() -> None:
     out.flush()
     # Threads under control are still parked, and threads of the code may never end.
     os._exit(0)
-
-
-def _limit(settings):
-    try:
-        import resource
-    except ImportError:
-        return
-    seconds = settings["time_limit"]
-    if settings["memory_limit"]:
-        # The allocator reserves address space that it does not use: only what comes on top of it is limited.
-        n = _address_space() + settings["memory_limit"] * _MIB
-        resource.setrlimit(resource.RLIMIT_AS, (n, n))
-    # If nobody is left to end it.
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
-
-
-def _address_space():
-    try:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError):
-        return 0
 
 
 def _explored(settings):

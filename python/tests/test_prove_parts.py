@@ -2,17 +2,19 @@
 
 import dataclasses
 import enum
+import inspect
 import sys
 import textwrap
 import types
 import uuid
+from typing import Protocol
 
 import pytest
 
 if sys.version_info[:2] != (3, 13):
     pytest.skip("exploration needs CPython 3.13", allow_module_level=True)
 
-from raceproof.prove import Call, CannotBuild, Case, explore
+from raceproof.prove import Call, CannotBuild, Case, _search, _stubs, explore
 from raceproof.prove._globals import Globals
 from raceproof.prove._outcomes import Form
 from raceproof.prove._values import Builder
@@ -142,3 +144,27 @@ def test_a_wrong_program_fails_and_the_case_survives_as_data(tmp_path):
     outcome = explore(wrong, tmp_path)
     assert outcome.verdict == "failed" and "`_total` is 1 at the end" in outcome.explanation
     assert wrong.below(tmp_path).relative(tmp_path) == wrong
+
+
+def test_what_stands_for_an_interface_waits_where_the_interface_does():
+    class Sink(Protocol):
+        async def write(self, line: str) -> None: ...
+
+        def close(self) -> None: ...
+
+    sink = Builder().value(Sink)
+    assert inspect.iscoroutinefunction(type(sink).write) and sink.close() is None
+
+
+def test_stubs_of_one_name_are_one_key():
+    first, second = _stubs.named("request.remote_address"), _stubs.named("request.remote_address")
+    assert first == second and {first: 1}[second] == 1 and first != _stubs.named("request.url")
+
+
+def test_a_line_is_found_again_after_edits(tmp_path):
+    path = str(tmp_path / "lines.py")
+    (tmp_path / "lines.py").write_text("a = 1\nb = 2\nc = 3\n")
+    overlay = {path: "import x\na = 1\nif x:\n    c = 3\n"}
+    assert _search._moved((path, 1, 1), overlay) == (path, 2, 2)
+    assert _search._moved((path, 2, 2), overlay) is None
+    assert _search._moved((path, 2, 3), overlay) == (path, 4, 4)

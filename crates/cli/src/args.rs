@@ -132,6 +132,9 @@ pub struct Limits {
     /// The most seconds for one finding
     #[arg(long, value_name = "S", default_value_t = 60)]
     pub time_limit: u64,
+    /// The most seconds for all findings together; those that are not begun by then are given up [default: no limit]
+    #[arg(long, value_name = "S")]
+    pub budget: Option<u64>,
     /// The most memory for one finding, in megabytes
     #[arg(long, value_name = "MB", default_value_t = 2_048)]
     pub memory_limit: u64,

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::child::wire::Answer;
 use crate::error::Error;
+use crate::progress::Progress;
 use crate::prover::Prover;
 use crate::repair::{Outcome, Refused, Terms, repair};
 
@@ -42,7 +43,7 @@ pub fn repair_and_prove(
         proven.learn(files, &outcome.files, &fixed, prover)?;
         let before = refused.len();
         for finding in fixed {
-            let fails = proven.after.get(&finding.fingerprint).filter(|answer| answer.verdict == "failed");
+            let fails = proven.after.get(&finding.fingerprint).filter(|answer| answer.fails());
             if let Some(answer) = fails {
                 let why = answer.reason.as_deref().unwrap_or("");
                 refused.insert(finding.fingerprint, format!("its scenario still fails after the fix: {why}"));
@@ -58,21 +59,35 @@ pub fn repair_and_prove(
 impl Proven {
     /// Runs the scenarios of what was fixed: before, where that is not known yet, and after.
     fn learn(&mut self, files: &Files, after: &Files, fixed: &[&Finding], prover: &Prover) -> Result<(), Error> {
-        let unknown: Vec<&&Finding> = fixed.iter().filter(|it| !self.before.contains_key(&it.fingerprint)).collect();
-        let asked = unknown.par_iter().map(|finding| Ok((finding.fingerprint, prover.prove(files, finding, None)?)));
-        self.before.extend(asked.collect::<Result<Vec<_>, Error>>()?);
-        let failed = fixed.par_iter().filter(|it| self.before[&it.fingerprint].verdict == "failed");
-        let asked = failed.map(|finding| {
-            let answer = &self.before[&finding.fingerprint];
-            Ok((finding.fingerprint, prover.prove_again(files, after, finding, answer)?))
+        let silent = Progress::start(String::new(), false);
+        let unknown = fixed.iter().copied().filter(|it| !self.before.contains_key(&it.fingerprint));
+        let unknown: Vec<&Finding> = unknown.collect();
+        let groups: Vec<&[&Finding]> = unknown.chunk_by(|one, other| one.span.file == other.span.file).collect();
+        let asked = groups.par_iter().map(|group| {
+            let answers = prover.prove(files, group, None, &silent)?;
+            Ok(group.iter().map(|finding| finding.fingerprint).zip(answers).collect())
         });
-        self.after = asked.collect::<Result<BTreeMap<_, _>, Error>>()?;
+        self.before.extend(asked.collect::<Result<Vec<Vec<_>>, Error>>()?.into_iter().flatten());
+        let failed = fixed.iter().map(|finding| (*finding, &self.before[&finding.fingerprint]));
+        let failed: Vec<(&Finding, &Answer)> = failed.filter(|(_, answer)| answer.verdict == "failed").collect();
+        let groups: Vec<&[(&Finding, &Answer)]> =
+            failed.chunk_by(|(one, _), (other, _)| one.span.file == other.span.file).collect();
+        let asked = groups.par_iter().map(|group| {
+            let answers = prover.prove_again(files, after, group, &silent)?;
+            Ok(group.iter().map(|(finding, _)| finding.fingerprint).zip(answers).collect())
+        });
+        self.after = asked.collect::<Result<Vec<Vec<_>>, Error>>()?.into_iter().flatten().collect();
         Ok(())
     }
 
     /// What is said of the fix of a finding, in words.
     #[must_use]
     pub fn words(&self, finding: &Finding) -> String {
+        if let Some(after) = self.after.get(&finding.fingerprint).filter(|after| after.is_elsewhere) {
+            let (reason, lines) = (after.reason.as_deref().unwrap_or(""), after.decisive.as_deref());
+            let order = lines.map_or_else(String::new, |lines| format!(", by the order of {lines}"));
+            return format!("failed before; its failure is gone, and another one is left{order}: {reason}");
+        }
         let words = match (self.before.get(&finding.fingerprint), self.after.get(&finding.fingerprint)) {
             (_, Some(after)) => match after.verdict.as_str() {
                 "proved" => "failed before, and is proved now",

@@ -4,6 +4,8 @@
 //! always there. It allocates nothing once its memory has grown to the size of a run. It chooses nothing: that is the
 //! strategy's.
 
+use std::collections::BTreeSet;
+
 use crate::operation::{Effect, Event, Operation, THREADS_MAX, ThreadId, ThreadSet};
 use crate::state::State;
 use crate::trace::{Blocked, End, Label, Step, Trace, lead};
@@ -84,6 +86,8 @@ pub struct Engine {
     limits: Limits,
     n_idle: usize,
     background: ThreadSet,
+    /// What stays from run to run.
+    aims: BTreeSet<Label>,
 }
 
 impl Engine {
@@ -110,6 +114,25 @@ impl Engine {
     /// without its end.
     pub fn set_background(&mut self, thread: ThreadId) {
         self.background.insert(thread);
+    }
+
+    /// Switches of threads around this point are tried first.
+    pub fn aim_at(&mut self, label: Label) {
+        self.aims.insert(label);
+    }
+
+    /// Are there points around which switches are tried first?
+    #[must_use]
+    pub fn has_aims(&self) -> bool {
+        !self.aims.is_empty()
+    }
+
+    /// Does a thread stand before such a point, or right behind it?
+    #[must_use]
+    pub fn is_aimed(&self, thread: ThreadId) -> bool {
+        let is_before = self.pending(thread).is_some_and(|(_, label)| self.aims.contains(&label));
+        let last = self.trace.steps.last().filter(|step| step.event.thread == thread);
+        is_before || last.is_some_and(|step| self.aims.contains(&step.label))
     }
 
     /// What happened so far.

@@ -234,6 +234,11 @@ impl Explorer {
         self.traces = self.traces.take().map(|_| HashSet::new());
     }
 
+    /// Switches of threads around this point are tried first: what a finding speaks of.
+    pub fn aim_at(&mut self, label: Label) {
+        self.engine.aim_at(label);
+    }
+
     /// The number of a name of a point in the program.
     pub fn label(&mut self, name: &str) -> Label {
         self.labels.intern(name)

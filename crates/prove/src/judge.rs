@@ -1,6 +1,6 @@
 //! What a finding is worth after its scenario was explored.
 
-use facts::{Confidence, Finding};
+use facts::{Confidence, Evidence, Finding};
 
 /// The verdict of an exploration, and whether the failure has to do with the finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,23 +53,30 @@ pub struct Judged {
 
 /// What is said of a finding whose scenario came to this.
 ///
-/// It is demoted only where all schedules of its scenario were walked through: that a sample shows nothing, or that no
-/// scenario was found, says nothing against it.
+/// It is demoted only where all schedules of its scenario were walked through, and the scenario is that of the two paths
+/// that the finding is about: that a sample shows nothing, that no scenario was found, or that calls were chosen
+/// which do no harm, says nothing against it.
 #[must_use]
 pub fn judge(finding: &Finding, word: Word) -> Judged {
     match word {
         Word::Failed => Judged { confidence: Confidence::High, is_demoted: false },
-        Word::Proved => Judged { confidence: Confidence::Low, is_demoted: finding.confidence > Confidence::Low },
-        Word::FailedElsewhere | Word::NothingFound | Word::GaveUp => {
+        Word::Proved if has_paths(finding) => {
+            Judged { confidence: Confidence::Low, is_demoted: finding.confidence > Confidence::Low }
+        }
+        Word::Proved | Word::FailedElsewhere | Word::NothingFound | Word::GaveUp => {
             Judged { confidence: finding.confidence, is_demoted: false }
         }
     }
 }
 
+fn has_paths(finding: &Finding) -> bool {
+    matches!(&finding.evidence, Evidence::Possible { paths, .. } if paths.len() > 1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use facts::{FileId, RuleInfo, Severity, Span};
+    use facts::{FileId, Path, RuleInfo, Severity, Span};
 
     static RULE: RuleInfo = RuleInfo {
         name: "check-then-act",
@@ -82,7 +89,17 @@ mod tests {
 
     #[test]
     fn only_an_exhausted_scenario_demotes() {
-        let finding = Finding::new(&RULE, Span::new(FileId(0), 0, 1), "");
+        let span = Span::new(FileId(0), 0, 1);
+        let path = Path { thread: String::new(), calls: Vec::new(), locks: Vec::new(), span, action: String::new() };
+        let evidence = Evidence::Possible {
+            paths: vec![path.clone(), path],
+            overlap: String::new(),
+            vote: None,
+            order: Vec::new(),
+        };
+        let without = Finding::new(&RULE, span, "");
+        assert!(!judge(&without, Word::Proved).is_demoted);
+        let finding = without.because(evidence);
         for (verdict, is_elsewhere, is_demoted, confidence) in [
             ("failed", false, false, Confidence::High),
             ("failed", true, false, Confidence::Medium),

@@ -44,6 +44,12 @@ pub enum Expects {
     Whole,
     /// The calls come to their end, and raise nothing that they do not raise one after another.
     End,
+    /// The calls raise nothing that they do not raise one after another; those that wait may wait for ever.
+    Raise,
+    /// Each call comes to what it comes to when it is the only one.
+    Own,
+    /// Nobody looks for an attribute that an object does not have yet.
+    Ready,
 }
 
 impl Expects {
@@ -55,6 +61,9 @@ impl Expects {
             Expects::Place => "place",
             Expects::Whole => "whole",
             Expects::End => "end",
+            Expects::Raise => "raise",
+            Expects::Own => "own",
+            Expects::Ready => "ready",
         }
     }
 }
@@ -62,8 +71,14 @@ impl Expects {
 /// What to run against each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scenario {
-    /// Two sides, or one that runs twice.
+    /// Sides that run at once, or one that runs twice.
     pub sides: Vec<Side>,
+    /// Sides of which each may do it by itself, with the threads that it starts.
+    pub alone: Vec<Side>,
+    /// Where the first call raises, as it may.
+    pub fault: Option<Lines>,
+    /// What else uses this may be one of the calls: a lock; empty if the sides are all there is.
+    pub used: String,
     /// The state that the finding is about, as it is spelled; empty if there is none that a run could compare.
     pub place: String,
     /// The file in which it is spelled so.
@@ -71,6 +86,12 @@ pub struct Scenario {
     /// What has to hold: the first of these that some schedule breaks.
     pub expects: Vec<Expects>,
 }
+
+/// How a call leaves a lock behind, in the words of the rule.
+const LEAVES: &[&str] = &["raise", "leaves"];
+
+/// Locks in a circle that are taken by so many threads at most.
+const SIDES_MAX: usize = 4;
 
 /// Rules whose finding is shown by two paths whose outcome no order of the calls explains.
 const SERIAL: &[&str] = &[
@@ -86,37 +107,130 @@ const SERIAL: &[&str] = &[
     "unlocked-lazy-init",
 ];
 
+/// Rules without a scenario, and why.
+const NONE: &[(&str, &str)] = &[
+    ("blocking-under-lock", "how long others wait for a lock is a matter of time: no order of the calls fails"),
+    ("fork-with-threads", "what a forked process does is not under control"),
+    ("lazy-import", "a process imports a module once, so an import cannot be run again"),
+    ("loop-touched-from-thread", "it takes an event loop that already runs, which no call of its own makes"),
+    ("lost-exception", "it takes an error, which is then lost in every order of the threads"),
+    ("mutable-class-attribute", "all instances share the container in every order of the threads"),
+    ("no-shutdown", "what is left running at the end is the same in every order of the threads"),
+    ("reused-event", "it takes a thread that is started again before it has ended, and runs on behind the calls"),
+    ("unbounded-threads", "how many threads there are depends on how often it is called, not on their order"),
+];
+
 /// The scenario of a finding.
 ///
 /// # Errors
 /// Why there is none: lower case, no full stop.
 pub fn scenario(files: &Files, finding: &Finding) -> Result<Scenario, String> {
-    let of = |sides, place: &str, expects: &[Expects]| Scenario {
-        sides,
-        place: place.to_owned(),
-        place_path: files.get(finding.span.file).path.clone(),
-        expects: expects.to_vec(),
-    };
-    match finding.rule.name {
-        name if SERIAL.contains(&name) => Ok(of(paths(files, finding)?, &finding.place, &[Expects::Serial])),
-        // That a result was read after the update is another matter than the update.
-        "unlocked-increment" => Ok(of(paths(files, finding)?, &finding.place, &[Expects::Place])),
-        // A container that changes under an iteration raises, most of the time.
-        "iteration-during-mutation" | "unguarded-collection" => {
-            Ok(of(paths(files, finding)?, &finding.place, &[Expects::End, Expects::Serial]))
-        }
-        "guarded-state-escapes" | "publish-before-init" => {
-            Ok(of(paths(files, finding)?, &finding.place, &[Expects::Whole]))
-        }
-        "lock-order-inversion" => Ok(of(paths(files, finding)?, "", &[Expects::End])),
-        "self-deadlock" => {
-            let function = Function { path: files.get(finding.span.file).path.clone(), name: finding.symbol.clone() };
-            let lines = vec![lines(files, finding.span)];
-            Ok(of(vec![Side { functions: vec![function], lines, is_task: false }], "", &[Expects::End]))
-        }
-        "event-loop-lock" => Ok(of(uses(files, finding), &finding.place, &[Expects::End])),
-        name => Err(format!("a finding of `{name}` has no scenario of two calls")),
+    let name = finding.rule.name;
+    if let Some((_, why)) = NONE.iter().find(|(rule, _)| *rule == name) {
+        return Err((*why).to_owned());
     }
+    let mut made = Scenario {
+        sides: Vec::new(),
+        alone: Vec::new(),
+        fault: None,
+        used: String::new(),
+        place: finding.place.clone(),
+        place_path: files.get(finding.span.file).path.clone(),
+        expects: expects(name).ok_or_else(|| format!("no scenario is made of a finding of `{name}`"))?,
+    };
+    match name {
+        "lock-order-inversion" => {
+            (made.sides, made.place) = (paths(files, finding, SIDES_MAX)?, String::new());
+        }
+        "self-deadlock" if finding.symbol.is_empty() || finding.symbol.ends_with("__init__") => {
+            return Err(
+                "it takes a garbage collection at one point of a call, which no schedule brings about".to_owned()
+            );
+        }
+        "useless-lock" if finding.symbol.is_empty() => {
+            return Err("the lock is made at module level, and the calls that should take it do not name it".to_owned());
+        }
+        "self-deadlock" => (made.sides, made.place) = (vec![itself(files, finding)], String::new()),
+        "useless-lock" => {
+            (made.used, made.place) = (std::mem::take(&mut made.place), String::new());
+            made.sides = vec![itself(files, finding)];
+        }
+        "lock-across-await" => {
+            // The other tasks run where it waits, or where it takes the lock.
+            let span = finding.related.first().map_or(finding.span, |related| related.span);
+            (made.used, made.place) = (std::mem::take(&mut made.place), String::new());
+            made.sides = vec![Side { is_task: true, lines: vec![lines(files, span)], ..itself(files, finding) }];
+        }
+        "thread-local-in-async" => {
+            (made.sides, made.place) = (vec![Side { is_task: true, ..itself(files, finding) }], String::new());
+        }
+        "unreleased-lock" => {
+            let Some(problem) = finding.related.iter().find(|it| LEAVES.iter().any(|how| it.message.contains(how)))
+            else {
+                return Err("it fails in every order of the threads: what is released was not acquired".to_owned());
+            };
+            made.fault = problem.message.contains("raise").then(|| lines(files, problem.span));
+            made.sides = vec![Side { lines: vec![lines(files, problem.span)], ..itself(files, finding) }];
+            (made.used, made.place) = (std::mem::take(&mut made.place), String::new());
+        }
+        "condition-misuse" if !finding.message.contains("tested") && !finding.message.contains("loop") => {
+            return Err("it fails in every order of the threads: the condition is used without its lock".to_owned());
+        }
+        "condition-misuse" => {
+            (made.used, made.place) = (std::mem::take(&mut made.place), String::new());
+            made.sides = vec![itself(files, finding)];
+        }
+        "start-in-constructor" if paths(files, finding, 2).is_ok() => made.sides = paths(files, finding, 2)?,
+        "start-in-constructor" => {
+            let needed = finding.related.iter().find(|it| it.message.contains("needed"));
+            let lines = needed.map_or_else(Vec::new, |needed| vec![lines(files, needed.span)]);
+            made.alone = vec![Side { lines, ..itself(files, finding) }];
+        }
+        // Where the slot is filled, and the class that inherits it.
+        "shared-singleton-slot" => match &finding.related[..] {
+            [filled, heir, ..] => made.sides = vec![at(files, &[filled.span]), at(files, &[heir.span])],
+            _ => return Err("the finding does not say which class inherits the slot".to_owned()),
+        },
+        "event-loop-lock" => {
+            made.used.clone_from(&finding.place);
+            made.sides = uses(files, finding);
+            made.alone = vec![at(files, &[finding.span])];
+        }
+        _ => made.sides = paths(files, finding, 2)?,
+    }
+    Ok(made)
+}
+
+/// What has to hold for a rule: the first that some schedule breaks.
+fn expects(name: &str) -> Option<Vec<Expects>> {
+    Some(match name {
+        name if SERIAL.contains(&name) => vec![Expects::Serial],
+        "useless-lock" | "thread-local-in-async" => vec![Expects::Serial],
+        // That a result was read after the update is another matter than the update.
+        "unlocked-increment" => vec![Expects::Place],
+        // A container that changes under an iteration raises, most of the time.
+        "iteration-during-mutation" | "unguarded-collection" => vec![Expects::End, Expects::Serial],
+        "guarded-state-escapes" | "publish-before-init" => vec![Expects::Whole],
+        "lock-order-inversion" | "self-deadlock" | "event-loop-lock" | "lock-across-await" | "unreleased-lock" => {
+            vec![Expects::End]
+        }
+        "condition-misuse" => vec![Expects::Raise, Expects::End],
+        "shared-singleton-slot" => vec![Expects::Own],
+        "start-in-constructor" => vec![Expects::Ready],
+        _ => return None,
+    })
+}
+
+/// The function that the finding is in.
+fn itself(files: &Files, finding: &Finding) -> Side {
+    let function = Function { path: files.get(finding.span.file).path.clone(), name: finding.symbol.clone() };
+    Side { functions: vec![function], lines: vec![lines(files, finding.span)], is_task: false }
+}
+
+/// Whatever stands at these places.
+fn at(files: &Files, spans: &[Span]) -> Side {
+    let lines = spans.iter().map(|span| lines(files, *span)).collect();
+    Side { functions: Vec::new(), lines, is_task: false }
 }
 
 fn lines(files: &Files, span: Span) -> Lines {
@@ -124,13 +238,13 @@ fn lines(files: &Files, span: Span) -> Lines {
     Lines { path, first: files.start(span).line, last: files.end(span).line }
 }
 
-/// The two paths of the evidence.
-fn paths(files: &Files, finding: &Finding) -> Result<Vec<Side>, String> {
+/// The first paths of the evidence, two at least.
+fn paths(files: &Files, finding: &Finding, n_max: usize) -> Result<Vec<Side>, String> {
     let Evidence::Possible { paths, .. } = &finding.evidence else {
         return Err("it was seen in a run already".to_owned());
     };
     match &paths[..] {
-        [first, second, ..] => Ok(vec![side(files, first), side(files, second)]),
+        paths @ [_, _, ..] => Ok(paths.iter().take(n_max).map(|path| side(files, path)).collect()),
         _ => Err("the finding does not say how two threads get there".to_owned()),
     }
 }
@@ -153,12 +267,11 @@ fn side(files: &Files, path: &Path) -> Side {
 /// The uses of a lock that the finding names: what holds it twice, in two event loops, or beside the thread that does
 /// not take it. Where it names none, the line that makes the lock: who uses it is looked up where the program runs.
 fn uses(files: &Files, finding: &Finding) -> Vec<Side> {
-    let mut spans: Vec<Lines> = finding.related.iter().map(|related| lines(files, related.span)).collect();
+    let mut spans: Vec<Span> = finding.related.iter().map(|related| related.span).collect();
     if spans.is_empty() {
-        spans.push(lines(files, finding.span));
+        spans.push(finding.span);
     }
-    let side = |lines: &[Lines]| Side { functions: Vec::new(), lines: lines.to_vec(), is_task: false };
-    vec![side(&spans[..1]), side(&spans)]
+    vec![at(files, &spans[..1]), at(files, &spans)]
 }
 
 #[cfg(test)]
@@ -213,7 +326,7 @@ mod tests {
         let mut files = Files::default();
         let file = files.add("a.py", "x\n");
         let finding = Finding::new(&STYLE, Span::new(file, 0, 1), "");
-        assert!(scenario(&files, &finding).is_err_and(|reason| reason.contains("no-shutdown")));
+        assert!(scenario(&files, &finding).is_err_and(|reason| reason.contains("in every order")));
         let finding = Finding::new(&LAZY, Span::new(file, 0, 1), "").because(possible(vec![path(file, 0, &[])]));
         assert_eq!(
             scenario(&files, &finding).err().as_deref(),

@@ -25,6 +25,13 @@ class ControlledLoop(base_events.BaseEventLoop):
     def time(self):
         return _clock.CLOCKS["monotonic"]()
 
+    def call_soon(self, callback, *args, context=None):
+        if events._get_running_loop() is self or not self.is_running():
+            return super().call_soon(callback, *args, context=context)
+        # Another thread, which does not wake the loop: whether the loop sees it depends on who comes first.
+        with self._work:
+            return super().call_soon(callback, *args, context=context)
+
     def call_soon_threadsafe(self, callback, *args, context=None):
         self._check_closed()
         if events._get_running_loop() is self:

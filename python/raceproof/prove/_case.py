@@ -13,17 +13,19 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from raceproof.prove import _caller, _once, _quiet
+from raceproof.prove import _caller, _fault, _missing, _once, _quiet
 from raceproof.prove._globals import Globals
 from raceproof.prove._load import Modules
 from raceproof.prove._outcomes import Form
 from raceproof.prove._values import Builder, CannotBuild
-from raceproof.testing import Outcome, explore, replay
+from raceproof.testing import Outcome
+from raceproof.testing._explore import _run as run
 
 _SERIAL_RUNS_MAX = 60
 _STEPS_MAX = 3_000
 _WORDS_MAX = 120
 _GENERATED_MAX = 100
+_PROGRAM = "what the program starts"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +43,13 @@ class Case:
 
     `calls` run at once, one thread each (or, with `loops="one"`, coroutine functions as tasks of one event loop);
     `before` ran before them, in order. `place` is the state of the finding, as it is spelled in `place_file`.
-    `arguments` are the `same` for all calls, their `own`, or `large` numbers; with `keyed` the first argument is a key
-    that `place` holds. Without `background`, threads that the calls start do not run. `expects` is `serial` (each
-    outcome has to be one of calls that run one after another), `whole` (and results are whole when they are returned),
-    `place` (what is left in the place has to be that) or `end` (the calls have to come to their end).
+    `arguments` are the `same` for all calls, their `own`, `large` numbers, or those that the `program` itself would
+    have passed; with `keyed` the first argument is a key that `place` holds. Without `background`, threads that the
+    calls start do not run. The first call raises at the line of `fault_file` that says `fault`. `expects` is `serial`
+    (each outcome has to be one of calls that run one after another), `whole` (and results are whole when they are
+    returned), `place` (what is left in the place has to be that), `end` (the calls have to come to their end), `raise`
+    (they may wait for ever, but raise nothing new), `own` (each comes to what it comes to alone) or `ready` (nobody
+    misses the attribute that the place names).
     """
 
     calls: tuple[Call, ...]
@@ -56,6 +61,8 @@ class Case:
     keyed: bool = False
     background: bool = True
     expects: str = "serial"
+    fault_file: str = ""
+    fault: str = ""
 
     @classmethod
     def of(cls, data: dict[str, Any]) -> "Case":
@@ -75,8 +82,13 @@ class Case:
         if len(set(self.calls)) == 1 and len(self.calls) == 2:
             at_once = f"{_call_words(self.calls[0])} twice"
         how = "as tasks of one event loop" if self.loops == "one" else "at once"
-        after = ", then ".join(f"`{call.function}`" for call in self.before)
-        return f"{at_once} {how}" + (f", after {after}" if after else "")
+        if len(self.calls) == 1:
+            how = "with the threads that it starts"
+        where = f", the first of which raises at `{self.fault}`" if self.fault else ""
+        after = ", then ".join(
+            _repeated(call.function, len(list(group))) for call, group in itertools.groupby(self.before)
+        )
+        return f"{at_once} {how}{where}" + (f", after {after}" if after else "")
 
     def below(self, root: Path) -> "Case":
         """With paths that are relative to a folder made absolute."""
@@ -95,11 +107,16 @@ class Case:
             calls=moved(self.calls),
             before=moved(self.before),
             place_file=path(self.place_file) if self.place_file else "",
+            fault_file=path(self.fault_file) if self.fault_file else "",
         )
 
 
 def _call_words(call):
     return f"one pass of `{call.function}`" if call.once else f"`{call.function}`"
+
+
+def _repeated(name, n_times):
+    return f"`{name}`" if n_times == 1 else f"{n_times} calls of `{name}`"
 
 
 class NotSerial(AssertionError):
@@ -114,7 +131,14 @@ class _State:
         self.bound = []
         self.results = []
         self.whole = []
-        self.n_left = 0
+        # The calls that are under way, and whether two ever were at once.
+        self.under_way = set()
+        self.has_overlapped = False
+
+    def enter(self, number):
+        """A call begins."""
+        self.under_way.add(number)
+        self.has_overlapped |= len(self.under_way) > 1
 
 
 class Runner:
@@ -128,6 +152,8 @@ class Runner:
         self.serial = {}
         self.stuck = None
         self.begins = ()
+        self.n_begun = 0
+        self._alone = {}
         self._kept = kept
         self._files = sorted({call.file for call in (*case.calls, *case.before)} | {case.place_file} - {""})
         for file in self._files:
@@ -135,6 +161,8 @@ class Runner:
         for module in modules.imported():
             if module.__file__ not in kept:
                 kept[module.__file__] = Globals([module])
+        if _PROGRAM not in kept:
+            kept[_PROGRAM] = Globals([], modules.starts.values())
         self._resolved = {call: self._resolve(call) for call in (*case.calls, *case.before)}
 
     # --- what is called
@@ -157,6 +185,9 @@ class Runner:
         owner, name, found = self._resolved[call]
         if owner is None:
             return found if callable(found) else _value_of(found)
+        start = self._start(call, 0)
+        if start is not None and isinstance(start.receiver, owner):
+            state.objects.setdefault(type(start.receiver), start.receiver)
         if isinstance(found, (staticmethod, classmethod)):
             return getattr(owner, name)
         if name in ("__init__", "__new__"):
@@ -173,12 +204,25 @@ class Runner:
         kinds = [kind for kind, _, _ in self._resolved.values() if kind is not None and issubclass(kind, owner)]
         kind = max(kinds, key=lambda it: len(it.__mro__))
         shared = self._shared(kind)
-        state.objects[kind] = Builder().instance(kind) if shared is None else shared
+        builder = Builder(known=lambda kind: self._known(kind, state))
+        state.objects[kind] = builder.instance(kind) if shared is None else shared
         return state.objects[kind]
+
+    def _known(self, kind, state):
+        """The object of a class that the calls work on: who is given another one would not meet them."""
+        return next((known for made, known in state.objects.items() if issubclass(made, kind)), None)
+
+    def _start(self, call, number):
+        """What the program itself would have called it with, the next for each call."""
+        if self.case.arguments != "program":
+            return None
+        starts = self.modules.starts.of(self._resolved[call][2])
+        return starts[number % len(starts)] if starts else None
 
     def _shared(self, kind):
         """The object of a class that a module keeps, where functions of the module work on it."""
-        if all(owner is not None for owner, _, _ in self._resolved.values()):
+        owners = {owner for owner, _, _ in self._resolved.values()}
+        if None not in owners and len(owners) == 1:
             return None
         values = [value for file in self._files for value in vars(self.modules.get(file)).values()]
         return next((value for value in values if type(value) is kind), None)
@@ -190,14 +234,18 @@ class Runner:
         for kept in self._kept.values():
             kept.restore()
         state = _State()
-        state.n_left = len(self.case.calls)
+        self.n_begun += 1
         with _quiet.setting_up(self.started):
             for call in self.case.before:
                 self._run_before(call, state)
             for number, call in enumerate(self.case.calls):
-                builder = Builder(*_numbers(self.case.arguments, number))
+                builder = Builder(*_numbers(self.case.arguments, number), lambda kind: self._known(kind, state))
                 function = self._bind(call, state, builder)
-                state.bound.append((function, *builder.arguments(function, self._given(function, state))))
+                start = self._start(call, self.case.calls[:number].count(call))
+                if start is not None:
+                    state.bound.append((function, start.arguments, start.named))
+                else:
+                    state.bound.append((function, *builder.arguments(function, self._given(function, state))))
             state.results = [None] * len(self.case.calls)
             state.whole = [None] * len(self.case.calls)
         self.begins = tuple(map(_amount, map(Form().of, self.places(state))))
@@ -205,6 +253,20 @@ class Runner:
             # Until the exploration puts back what stands there otherwise.
             threading.Thread.start = _quiet.leave_out(self.started)
         return state
+
+    def _explore(self, threads, invariant, **options):
+        """An exploration in which threads without an end make one pass, and the line of the fault raises."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_once.threads_end())
+            if self.case.fault:
+                found = self._resolved[self.case.calls[0]][2]
+                function = inspect.unwrap(getattr(found, "__func__", found))
+                if not stack.enter_context(_fault.raising(function, self.case.fault_file, self.case.fault)):
+                    raise CannotBuild(f"the line that raises is not there any more: `{self.case.fault}`")
+            if self.case.expects == "ready":
+                self._missing = stack.enter_context(_missing.Missing(self.case.place.rpartition(".")[2]))
+            waits = self.case.expects == "raise"
+            return run(self.setup, threads, invariant, max_steps=_STEPS_MAX, blocked_is_outcome=waits, **options)
 
     def _run_before(self, call, state):
         function = self._bind(call, state, Builder())
@@ -220,11 +282,16 @@ class Runner:
     def _given(self, function, state, is_needed=True):
         if not self.case.keyed:
             return {}
-        values = [value for value in self.places(state) if isinstance(value, (dict, set)) and value]
+        values = self.places(state) if self.case.place else self._values_of_modules()
+        values = [value for value in values if isinstance(value, (dict, set)) and value]
         names = [it.name for it in inspect.signature(function).parameters.values() if it.default is it.empty]
         if not values and is_needed:
             raise CannotBuild(f"`{self.case.place}` has no keys")
         return {names[0]: next(iter(values[0]))} if names and values else {}
+
+    def _values_of_modules(self):
+        found = [vars(module).items() for module in self.modules.imported()]
+        return [value for items in found for name, value in items if not name.startswith("__")]
 
     def places(self, state):
         """The values of the place; none if it cannot be found."""
@@ -241,6 +308,7 @@ class Runner:
 
     def _perform(self, number, state, is_serial):
         function, arguments, named = state.bound[number]
+        state.enter(number)
         _quiet.begin_call(number)
         try:
             with _once.passing(function, self.case.calls[number].once):
@@ -260,15 +328,13 @@ class Runner:
 
     def _keep(self, number, state, result):
         state.results[number] = result
-        state.n_left -= 1
-        if state.n_left == 0:
-            # Idle workers of a pool would wait for ever.
-            _quiet.shut_pools()
+        state.under_way.discard(number)
         if self.case.expects == "whole":
             state.whole[number] = Form().of(_caller.look(result))
 
     async def _perform_async(self, number, state, is_serial):
         function, arguments, named = state.bound[number]
+        state.enter(number)
         _quiet.begin_call(number)
         try:
             with _once.passing(function, self.case.calls[number].once):
@@ -289,6 +355,8 @@ class Runner:
 
     def outcome(self, state):
         """What came of a run, comparable."""
+        if self.case.expects == "own":
+            return tuple(Form().of(result) for result in state.results), ()
         form = Form()
         places = self.places(state)
         if self.case.expects == "place" and places:
@@ -311,14 +379,19 @@ class Runner:
     def run_serially(self, after_order=lambda: None):
         """Learns which outcomes the orders of calls have. `serial` maps outcomes to orders, in words; `stuck` says why
         an order does not come to its end. `after_order` is called after each order."""
-        for order in itertools.permutations(range(len(self.case.calls))):
+        numbers = range(len(self.case.calls))
+        if self.case.expects == "ready":
+            # There is but one call, and what it comes to is of no matter.
+            self.serial[(), ()] = ""
+            return
+        for order in (
+            [(number,) for number in numbers] if self.case.expects == "own" else itertools.permutations(numbers)
+        ):
             words = ", then ".join(f"`{self.case.calls[number].function}`" for number in order)
-            outcome = explore(
-                self.setup,
+            outcome = self._explore(
                 [self._in_order(order)],
                 lambda state, words=words: self.serial.setdefault(self.outcome(state), words) or True,
                 max_runs=_SERIAL_RUNS_MAX,
-                max_steps=_STEPS_MAX,
             )
             if outcome.verdict == "failed":
                 self.stuck = outcome
@@ -349,13 +422,13 @@ class Runner:
 
     # --- calls at once
 
-    def explore(self, max_runs: int | None = None) -> Outcome:
-        """Explores the calls at once."""
-        return explore(self.setup, self._threads(), self._invariant(), max_runs=max_runs, max_steps=_STEPS_MAX)
+    def explore(self, max_runs: int | None = None, aims: Any = (), mutes: Any = ()) -> Outcome:
+        """Explores the calls at once, switching around the lines of `aims` first, and never at those of `mutes`."""
+        return self._explore(self._threads(), self._invariant(), max_runs=max_runs, aims=aims, mutes=mutes)
 
     def replay(self, schedule: str) -> Outcome:
         """Runs one schedule."""
-        return replay(self.setup, self._threads(), self._invariant(), schedule=schedule)
+        return self._explore(self._threads(), self._invariant(), schedule=schedule)
 
     def _threads(self):
         return [self._thread(number, call) for number, call in enumerate(self.case.calls)]
@@ -372,15 +445,31 @@ class Runner:
         return lambda state: asyncio.run(self._perform_async(number, state, False))
 
     def _invariant(self):
-        if self.case.expects == "end":
+        if self.case.expects in ("end", "raise"):
             return None
+
+        def is_ready(state):
+            who, self._missing.at = self._missing.at, None
+            if who is not None:
+                raise NotSerial(f"`{who}` looks for `{self.case.place}`, which is not there yet")
+
+        def is_own(state):
+            for number, (call, form) in enumerate(zip(self.case.calls, self.outcome(state)[0], strict=True)):
+                known = {serial[0][number] for serial, words in self.serial.items() if words == f"`{call.function}`"}
+                if form not in known:
+                    raise NotSerial(
+                        f"`{call.function}` returns {_words(form)}, and when it runs alone {_either(known)}"
+                    )
 
         def is_serial(state):
             found = self.outcome(state)
+            if not state.has_overlapped:
+                # One after another: an order of the calls that has more outcomes than were seen before.
+                self.serial.setdefault(found, "one after another")
             if found not in self.serial:
                 raise NotSerial(self._difference(found))
 
-        return is_serial
+        return {"ready": is_ready, "own": is_own}.get(self.case.expects, is_serial)
 
     def _difference(self, found):
         """What of an outcome no order of calls has."""
@@ -402,7 +491,7 @@ class Runner:
 
 def _numbers(arguments, number):
     """What a builder of values begins with: those that come before have the first."""
-    return {"same": (0,), "own": (number + 1,), "large": (0, 1_000_000)}[arguments]
+    return {"own": (number + 1, 0), "large": (0, 1_000_000)}.get(arguments, (0, 0))
 
 
 def _has(thing, name):

@@ -25,15 +25,15 @@ _OBJECTS_MAX = 100_000
 
 
 class Globals:
-    """What the globals of some modules were when this was made."""
+    """What the globals of some modules, and some values besides, were when this was made."""
 
-    def __init__(self, modules):
+    def __init__(self, modules, values=()):
         self._kept = []
         self._caches = []
         self.is_whole = True
         self._seen = set()
         names = {module.__name__ for module in modules}
-        todo = []
+        todo = list(values)
         for module in modules:
             values = vars(module)
             self._kept.append((values, dict(values)))

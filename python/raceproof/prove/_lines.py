@@ -1,5 +1,6 @@
 """Which lines calls come to, and which functions stand at a line."""
 
+import ast
 import contextlib
 import inspect
 import linecache
@@ -44,6 +45,12 @@ class Watch:
                     self._met.add((_quiet.number_of_call(), span))
         return None if is_near else sys.monitoring.DISABLE
 
+    def look_for(self, wanted):
+        """From now on these lines are those that are wanted."""
+        self._wanted = wanted
+        self._spans = {span for spans in wanted for span in spans}
+        sys.monitoring.restart_events()
+
     def clear(self):
         """Forgets what was met."""
         self._met.clear()
@@ -80,6 +87,21 @@ def functions_at(file, line):
     """The names of the functions around a line, the innermost first, those made inside of functions left out."""
     found = [(name.count("."), name) for name, first, last, _ in _functions(file) if first <= line <= last]
     return [name for _, name in sorted(found, reverse=True)]
+
+
+def class_at(file, line):
+    """The name of the innermost class whose definition begins at a line."""
+    todo = [(node, node.name) for node in _classes(ast.parse("".join(linecache.getlines(file))))]
+    while todo:
+        node, name = todo.pop()
+        if min([node.lineno, *(it.lineno for it in node.decorator_list)]) <= line <= node.body[0].lineno:
+            return name
+        todo += [(inner, f"{name}.{inner.name}") for inner in _classes(node)]
+    return None
+
+
+def _classes(node):
+    return [it for it in node.body if isinstance(it, ast.ClassDef)]
 
 
 def users_of(file, maker, name):

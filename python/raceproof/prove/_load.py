@@ -1,5 +1,5 @@
 """Imports the files of a scenario: under the name that the program gives them, with stubs for what is missing, and
-with texts laid over those of the disk."""
+with texts laid over those of the disk. What they start is left out."""
 
 import contextlib
 import importlib
@@ -11,7 +11,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from raceproof.prove import _stubs
+from raceproof.prove import _started, _stubs
 
 _INSTALLED = tuple({sysconfig.get_path(name) + "/" for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _IMPORTED = set()
@@ -19,6 +19,10 @@ _IMPORTED = set()
 
 class CannotImport(Exception):
     """A module cannot be imported, and why."""
+
+
+class TimeUp(BaseException):
+    """The time that was given is used up. Not for code of the program to catch."""
 
 
 class _Overlay(importlib.machinery.SourceFileLoader):
@@ -53,13 +57,16 @@ class _OverlayFinder(importlib.abc.MetaPathFinder):
 class Modules:
     """The modules of a scenario."""
 
-    def __init__(self, overlay=None):
+    def __init__(self, overlay=None, root=""):
         self.overlay = overlay or {}
+        self._root = Path(root) if root else None
+        self.starts = _started.Starts()
         for path, text in self.overlay.items():
             # Stories quote the text that runs, not that of the disk.
             linecache.cache[path] = (len(text), None, text.splitlines(keepends=True), path)
         self._finder = _stubs.Finder()
         self._by_file = {}
+        self._failed = {}
 
     @property
     def stubbed(self):
@@ -68,9 +75,21 @@ class Modules:
 
     def get(self, file):
         """The module of a file, imported if it is not yet."""
+        if file in self._failed:
+            raise CannotImport(self._failed[file])
         if file not in self._by_file:
-            self._by_file[file] = self._import(file)
+            try:
+                self._by_file[file] = self._import(file)
+            except CannotImport as cause:
+                # A second try would do again what the first has done.
+                self._failed[file] = str(cause)
+                raise
         return self._by_file[file]
+
+    def try_to_get(self, file):
+        """Imports a file, as far as it goes: why it does not is told to who asks for it."""
+        with contextlib.suppress(CannotImport):
+            self.get(file)
 
     def imported(self):
         """The modules of the program: those that were imported for a scenario, of this process, and that are neither
@@ -80,6 +99,8 @@ class Modules:
 
     def _import(self, file):
         roots = list(_roots(Path(file)))
+        if self._root is not None and self._root not in roots and Path(file).is_relative_to(self._root):
+            roots.append(self._root)
         with self._finders(roots):
             error = None
             for root in roots:
@@ -92,19 +113,21 @@ class Modules:
                     if isinstance(cause, KeyboardInterrupt):
                         raise
                     sys.modules.pop(name, None)
+                    if isinstance(cause, TimeUp):
+                        raise CannotImport(f"`{Path(file).name}` cannot be imported: {cause}") from None
                     # A name that the standard library has, or a relative import beyond the root: another root may do.
                     error = error or cause
         what = f"{type(error).__name__}: {error}" if error is not None else "its path is not one of a module"
         raise CannotImport(f"`{Path(file).name}` cannot be imported: {what}")
 
-    @staticmethod
-    def _import_as(name, file):
+    def _import_as(self, name, file):
         known = sys.modules.get(name)
         if known is not None and getattr(known, "__file__", None) != file:
             # Another file of this name, from an earlier scenario in this process.
             del sys.modules[name]
         before = set(sys.modules)
-        module = importlib.import_module(name)
+        with self.starts.left_out():
+            module = importlib.import_module(name)
         _IMPORTED.update(set(sys.modules) - before, [name])
         return module
 

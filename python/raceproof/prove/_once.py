@@ -32,6 +32,40 @@ def passing(function, is_once):
         _active.code = None
 
 
+def has_loop(function):
+    """Has it a loop?"""
+    code = inspect.unwrap(function).__code__
+    return any(it.opname == "JUMP_BACKWARD" for it in dis.get_instructions(code))
+
+
+def is_endless(function):
+    """Has it a loop that nothing leaves?"""
+    code = getattr(inspect.unwrap(getattr(function, "__func__", function)), "__code__", None)
+    if code is None:
+        return False
+    names = {it.opname for it in dis.get_instructions(code)}
+    return "JUMP_BACKWARD" in names and not any(
+        name.startswith("RETURN_") and name != "RETURN_GENERATOR" for name in names
+    )
+
+
+@contextlib.contextmanager
+def threads_end():
+    """Threads whose function never returns make a pass and end."""
+    run = threading.Thread.run
+
+    def once(thread):
+        target = getattr(thread, "_target", None)
+        with contextlib.suppress(PassEnds), passing(target, target is not None and is_endless(target)):
+            run(thread)
+
+    threading.Thread.run = once
+    try:
+        yield
+    finally:
+        threading.Thread.run = run
+
+
 def _watch(code):
     """Has the jumps of a function noted. False if it has no loop."""
     if code not in _starts:

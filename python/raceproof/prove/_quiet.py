@@ -3,16 +3,15 @@ while objects are made, and threads that wait to be asked for."""
 
 import contextlib
 import random
+import re
 import threading
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 
 from raceproof.instrument import _clock
 
 _call = threading.local()
 _FUNCTIONS = ("random", "uniform", "randint", "randrange", "choice", "choices", "sample", "shuffle", "gauss")
 _patched = []
-_pools = []
 
 
 def begin_call(number):
@@ -46,25 +45,12 @@ def _uuid4(real=uuid.uuid4):
 
 
 def prepare():
-    """Replaces the functions of `random` and `uuid` once, before modules take them, and has pools noted."""
+    """Replaces the functions of `random` and `uuid` once, before modules take them."""
     if not _patched:
         for name in _FUNCTIONS:
             setattr(random, name, _drawing(name, getattr(random, name)))
         uuid.uuid4 = _uuid4
-        init = ThreadPoolExecutor.__init__
-
-        def noted(pool, *arguments, **named):
-            init(pool, *arguments, **named)
-            _pools.append(pool)
-
-        ThreadPoolExecutor.__init__ = noted
         _patched.append(True)
-
-
-def shut_pools():
-    """Lets the pools that were made since the last run began take no more work."""
-    while _pools:
-        _pools.pop().shutdown(wait=False)
 
 
 def leave_out(started):
@@ -74,8 +60,10 @@ def leave_out(started):
         thread._started._flag = True
         thread.join = lambda timeout=None: None
         thread.is_alive = lambda: True
-        if thread.name not in started:
-            started.append(thread.name)
+        # Names that count threads differ from run to run.
+        name = re.sub(r"^Thread-\d+", "Thread", thread.name)
+        if name not in started:
+            started.append(name)
 
     return start
 
@@ -83,7 +71,6 @@ def leave_out(started):
 @contextlib.contextmanager
 def setting_up(started):
     """Clocks stand where runs begin; threads that are started do not run, and are noted in `started`."""
-    _pools.clear()
     patched = threading.Thread.start
     threading.Thread.start = leave_out(started)
     _clock.is_standing = True

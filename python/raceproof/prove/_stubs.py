@@ -55,6 +55,12 @@ class Stub:
             raise AttributeError(name)
         return named(f"{self._name}.{name}")
 
+    def __eq__(self, other):
+        return isinstance(other, Stub) and other._name == self._name
+
+    def __hash__(self):
+        return hash(self._name)
+
     def __call__(self, *arguments, **named_arguments):
         # A decorator gives back what it decorates.
         if len(arguments) == 1 and not named_arguments and isinstance(arguments[0], (types.FunctionType, type)):

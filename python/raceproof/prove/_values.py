@@ -4,6 +4,7 @@ From a default, else from an annotation, else from the name. Two calls get equal
 scenario asks; the same scenario gets the same values in each run.
 """
 
+import asyncio
 import collections.abc
 import dataclasses
 import datetime
@@ -46,7 +47,24 @@ _ABSTRACT = {
     collections.abc.Set: set,
     collections.abc.MutableSet: set,
 }
-_NUMBERS = ("count", "size", "limit", "seconds", "timeout", "value", "amount", "number", "n_", "max", "min", "port")
+_NUMBERS = (
+    "interval",
+    "delay",
+    "period",
+    "duration",
+    "count",
+    "size",
+    "limit",
+    "seconds",
+    "timeout",
+    "value",
+    "amount",
+    "number",
+    "n_",
+    "max",
+    "min",
+    "port",
+)
 
 
 class CannotBuild(Exception):
@@ -56,9 +74,11 @@ class CannotBuild(Exception):
 class Builder:
     """Makes values for one scenario. `n` tells those that differ apart."""
 
-    def __init__(self, n=0, added=0):
+    def __init__(self, n=0, added=0, known=lambda kind: None):
         self.n = n
         self.added = added
+        # `known(kind)` is an object of a class that there is already, or None.
+        self._known = known
 
     def call(self, function, given=None):
         """Calls it with arguments of our own."""
@@ -128,7 +148,10 @@ class Builder:
 
     def instance(self, kind, depth=0):
         """An object of a class of the program."""
-        if inspect.isabstract(kind):
+        known = self._known(kind)
+        if known is not None:
+            return known
+        if inspect.isabstract(kind) or getattr(kind, "_is_protocol", False):
             kind = self._concrete(kind)
         required = {}
         if dataclasses.is_dataclass(kind) or "__init__" in vars(kind) or not issubclass(kind, _stubs.StubClass):
@@ -145,16 +168,21 @@ class Builder:
 
     def _concrete(self, kind):
         for other in kind.__subclasses__():
-            if not inspect.isabstract(other):
+            if not inspect.isabstract(other) and not getattr(other, "_is_protocol", False):
                 return other
         # Nothing implements it: its abstract methods do nothing.
-        return type(kind.__name__, (kind,), {name: _nothing for name in kind.__abstractmethods__})
+        names = kind.__abstractmethods__ if inspect.isabstract(kind) else _public_methods(kind)
+        stands_for = {True: _nothing_async, False: _nothing}
+        methods = {name: stands_for[inspect.iscoroutinefunction(getattr(kind, name))] for name in names}
+        return type(kind.__name__, (kind,), methods)
 
     def _by_name(self, name):
         if any(part in name for part in _NUMBERS):
             return self.n + 1 + self.added
         if name.startswith(("is_", "has_")):
             return True
+        if name in ("pairs", "items"):
+            return [("abc"[self.n % 3], self.n + 1)]
         if name in ("callback", "function", "func", "fn", "handler", "listener", "loader", "load", "factory"):
             return _nothing
         return "abc"[self.n % 3]
@@ -162,6 +190,15 @@ class Builder:
 
 def _nothing(*arguments, **named_arguments):
     """What stands for a callable."""
+
+
+async def _nothing_async(*arguments, **named_arguments):
+    """What stands for a coroutine function: others get their turn."""
+    await asyncio.sleep(0)
+
+
+def _public_methods(kind):
+    return [name for name, value in vars(kind).items() if inspect.isfunction(value) and not name.startswith("_")]
 
 
 def _is_dependency(default):

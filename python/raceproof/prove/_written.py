@@ -24,6 +24,8 @@ CASE = Case(
     keyed={keyed!r},
     background={background!r},
     expects={expects!r},
+    fault_file={fault_file!r},
+    fault={fault!r},
 )
 # {ending}
 SCHEDULE = {schedule!r}
@@ -54,6 +56,8 @@ def page(title, case, schedule, ending, folder):
         keyed=case.keyed,
         background=case.background,
         expects=case.expects,
+        fault_file=case.fault_file,
+        fault=case.fault,
         ending=" ".join(ending.split()),
         schedule=schedule,
     )

@@ -118,6 +118,8 @@ def _run(
     max_steps=None,
     schedule=None,
     blocked_is_outcome=False,
+    aims=(),
+    mutes=(),
 ):
     if bound is not None:
         if strategy not in ("auto", "dfs"):
@@ -136,6 +138,8 @@ def _run(
                 schedule=schedule,
                 runtime=runtime,
                 blocked_is_outcome=blocked_is_outcome,
+                aims=aims,
+                mutes=mutes,
             )
         )
     return Outcome(
@@ -182,8 +186,11 @@ def request(
     schedule=None,
     runtime=None,
     blocked_is_outcome=False,
+    aims=(),
+    mutes=(),
 ):
-    """What the native explorer is told."""
+    """What the native explorer is told. `aims` and `mutes` are files with a first and a last line, around which it
+    switches first, or never."""
     if runtime is None:
         is_free = not getattr(sys, "_is_gil_enabled", lambda: True)()
         runtime = "free-threaded" if is_free else "gil"
@@ -202,6 +209,8 @@ def request(
         "is_iteration_atomic": runtime == "gil",
         "semantics": runtime,
         "blocked_is_outcome": blocked_is_outcome,
+        "aims": list(aims),
+        "mutes": list(mutes),
     }
 
 

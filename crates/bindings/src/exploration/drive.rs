@@ -15,7 +15,7 @@ use pyo3::prelude::*;
 use super::gate;
 use super::program;
 use super::report::Exploration;
-use super::session::{Job, SESSION, Told, Turn};
+use super::session::{Job, Lines, SESSION, Told, Turn};
 use crate::raw::baton::{self, Aside, DRIVER, Wait};
 use crate::raw::pin::Pinned;
 
@@ -60,6 +60,10 @@ struct Scenario {
     semantics: String,
     /// Are threads that wait for ever for the invariant to judge?
     blocked_is_outcome: bool,
+    /// `(file, first line, last line)`: switches of threads around these are tried first.
+    aims: Vec<Lines>,
+    /// The same: no thread is switched at these.
+    mutes: Vec<Lines>,
 }
 
 impl Scenario {
@@ -112,7 +116,9 @@ fn run_exploration(py: Python<'_>, scenario: Scenario) -> PyResult<Exploration> 
     let driving = Driving;
     let _pinned = Pinned::new();
     program::set_iteration_atomic(scenario.is_iteration_atomic);
-    SESSION.with(|session| session.open(explorer, scenario.schedule.is_some()));
+    SESSION.with(|session| {
+        session.open(explorer, scenario.schedule.is_some(), scenario.aims.clone(), scenario.mutes.clone())
+    });
     let mut told = Vec::new();
     let outcome = loop {
         match one_run(py, &scenario, kind, &mut told) {

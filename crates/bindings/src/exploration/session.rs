@@ -41,6 +41,15 @@ pub struct Origin {
     pub is_own: bool,
 }
 
+/// A file, and a first and a last line of it.
+pub type Lines = (String, u32, u32);
+
+impl Origin {
+    fn is_among(&self, lines: &[Lines]) -> bool {
+        lines.iter().any(|(file, first, last)| (*first..=*last).contains(&self.line) && *file == self.file)
+    }
+}
+
 /// An instruction of the program that may touch something.
 pub struct Site {
     pub instruction: Instruction,
@@ -145,6 +154,10 @@ pub struct Session {
     /// Locks that the setup has taken and not given back.
     pub n_held_by_driver: u32,
     racing: Vec<u32>,
+    /// Lines around which switches of threads are tried first.
+    aims: Vec<Lines>,
+    /// Lines at which no thread is switched.
+    mutes: Vec<Lines>,
 }
 
 impl Session {
@@ -296,7 +309,8 @@ impl Session {
             if self.tells_all && !self.sites[site as usize].origin.is_own {
                 continue;
             }
-            if !self.sites[site as usize].is_step && !self.new_steps.contains(&site) {
+            let Site { is_step, origin, .. } = &self.sites[site as usize];
+            if !is_step && !self.new_steps.contains(&site) && !origin.is_among(&self.mutes) {
                 self.new_steps.push(site);
             }
         }
@@ -309,7 +323,11 @@ impl Session {
             return label;
         }
         let explorer = self.explorer.as_mut().expect("an exploration is under way");
-        *site.label.insert(explorer.label(&site.origin.name))
+        let label = explorer.label(&site.origin.name);
+        if site.origin.is_among(&self.aims) {
+            explorer.aim_at(label);
+        }
+        *site.label.insert(label)
     }
 
     /// The label of a name.
@@ -327,8 +345,9 @@ impl Session {
 
     // --- the runs
 
-    /// A new exploration.
-    pub fn open(&mut self, explorer: Explorer, is_replay: bool) {
+    /// A new exploration, aimed at some lines, and with no switches at others.
+    pub fn open(&mut self, explorer: Explorer, is_replay: bool, aims: Vec<Lines>, mutes: Vec<Lines>) {
+        (self.aims, self.mutes) = (aims, mutes);
         for name in &mut self.names {
             (name.is_written, name.is_of_types) = (false, false);
         }

@@ -1,4 +1,5 @@
-//! The child process that runs the program of the user: one for each question, within limits, and thrown away after.
+//! The child process that runs the program of the user: one for the questions about a file, within limits, and thrown
+//! away after. It imports the file once, and forks for each question.
 //!
 //! Nothing of the program runs in this process. The child is `python -m raceproof.prove`; question and answer are
 //! described in [`wire`].
@@ -12,10 +13,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::error::Error;
-use wire::{Answer, Question};
+use wire::{Answer, Answered, Batch};
 
 /// How often a child is looked after.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// A child gets so much longer than its time limit, to start and to say what it has.
 const SPARE: Duration = Duration::from_secs(10);
 /// What is shown of a child that has failed.
@@ -56,11 +57,12 @@ fn last_lines(said: &str) -> String {
     last.join(" / ")
 }
 
-/// Asks a child. A child that dies or takes too long is an answer too: it gave up.
+/// Asks a child; as many answers as there are questions. That a child dies or takes too long is an answer too: it gave
+/// up. `tell` is called after each answer.
 ///
 /// # Errors
 /// If no child can be started.
-pub fn ask(python: &Path, question: &Question) -> Result<Answer, Error> {
+pub fn ask(python: &Path, batch: &Batch, tell: &(dyn Fn() + Sync)) -> Result<Vec<Answer>, Error> {
     let cannot = |cause: std::io::Error| {
         Error::new(format!("cannot start `{}`", python.display()))
             .because(cause)
@@ -69,7 +71,7 @@ pub fn ask(python: &Path, question: &Question) -> Result<Answer, Error> {
     // Files, so that neither side waits for the other to read.
     let (mut out, mut err) = (tempfile::tempfile().map_err(cannot)?, tempfile::tempfile().map_err(cannot)?);
     let mut input = tempfile::tempfile().map_err(cannot)?;
-    input.write_all(question.to_json().as_bytes()).and_then(|()| input.rewind()).map_err(cannot)?;
+    input.write_all(batch.to_json().as_bytes()).and_then(|()| input.rewind()).map_err(cannot)?;
     let mut child = Command::new(python)
         .args(["-P", "-m", "raceproof.prove"])
         .env("PYTHONHASHSEED", "0")
@@ -79,27 +81,43 @@ pub fn ask(python: &Path, question: &Question) -> Result<Answer, Error> {
         .stderr(Stdio::from(err.try_clone().map_err(cannot)?))
         .spawn()
         .map_err(cannot)?;
-    let limit = Duration::from_secs(question.time_limit) + SPARE;
-    // A child that a signal has ended had used up its time: the limit is set on it too.
-    if ends_within(&mut child, limit).is_none_or(|status| status.code().is_none()) {
-        let (seconds, runs) = (question.time_limit, question.max_runs);
-        return Ok(Answer::gave_up(format!(
-            "the time limit of {seconds} s was reached: raise --time-limit, or lower --max-runs ({runs})"
-        )));
+    let status = watch(&mut child, &out, Duration::from_secs(batch.time_limit) + SPARE, tell);
+    let said = all_of(&mut out);
+    let mut answers: Vec<Option<Answer>> = batch.questions.iter().map(|_| None).collect();
+    for answered in said.lines().filter_map(|line| serde_json::from_str::<Answered>(line).ok()) {
+        if let Some(answer) = answers.get_mut(answered.number) {
+            *answer = Some(answered.answer);
+        }
     }
-    let text = all_of(&mut out);
-    Ok(Answer::from_json(&text)
-        .unwrap_or_else(|| Answer::gave_up(format!("the process that ran it died: {}", last_lines(&all_of(&mut err))))))
+    let missing = || Answer::gave_up(why_silent(status, batch, &all_of(&mut err)));
+    let missing = answers.iter().any(Option::is_none).then(missing).unwrap_or_default();
+    Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| missing.clone())).collect())
 }
 
-/// Waits for the end of a child; one that does not end in time is killed.
-fn ends_within(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
-    let begun = Instant::now();
-    while begun.elapsed() < limit {
+/// Why a child has not answered. The processes that it asks have limits, and so has the import: it takes code that
+/// nothing can interrupt, or ends the process.
+fn why_silent(status: Option<ExitStatus>, batch: &Batch, said: &str) -> String {
+    let files = batch.files.iter().map(|file| file.rsplit('/').next().unwrap_or(file));
+    let files = files.collect::<Vec<&str>>().join(", ");
+    match status {
+        None => format!("the time limit of {} s was reached while {files} was imported", batch.time_limit),
+        Some(status) => format!("the process that imports {files} died, {status}: {}", last_lines(said)),
+    }
+}
+
+/// Waits for the end of a child; one that says nothing for too long is killed.
+fn watch(child: &mut Child, out: &File, limit: Duration, tell: &(dyn Fn() + Sync)) -> Option<ExitStatus> {
+    let (mut begun, mut n_bytes) = (Instant::now(), 0);
+    while begun.elapsed() < limit + SPARE {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
             Ok(None) => std::thread::sleep(LOOK_EVERY),
             Err(_) => break,
+        }
+        let now = out.metadata().map_or(0, |data| data.len());
+        if now > n_bytes {
+            (begun, n_bytes) = (Instant::now(), now);
+            tell();
         }
     }
     // It may have ended by itself meanwhile, which is as good.

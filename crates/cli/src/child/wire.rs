@@ -39,27 +39,57 @@ pub struct Side {
     pub is_task: bool,
 }
 
-/// What a child is asked.
+/// What a child is asked: about one state of the program, from which it is imported once.
+#[derive(Debug, Serialize)]
+pub struct Batch {
+    /// One after the other, each in a process of its own.
+    pub questions: Vec<Question>,
+    /// The files to import.
+    pub files: Vec<String>,
+    /// The folder that all files of the program are in.
+    pub root: String,
+    /// Texts that take the place of files.
+    pub overlay: BTreeMap<String, String>,
+    /// The most runs of an exploration.
+    pub max_runs: u64,
+    /// Seconds for each.
+    pub time_limit: u64,
+    /// Megabytes for each.
+    pub memory_limit: u64,
+    /// Seconds for all; what is not begun by then is left out.
+    pub seconds_left: Option<u64>,
+}
+
+impl Batch {
+    /// As it is sent.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        // Strings, numbers and lists always have a JSON.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// What is asked of one finding.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Question {
     /// Those that run at once.
     pub sides: Vec<Side>,
+    /// Those of which each may do it by itself.
+    pub alone: Vec<Side>,
+    /// Where the first call raises.
+    pub fault: Option<Lines>,
+    /// What else uses this may be one of the calls; may be empty.
+    pub used: String,
     /// The state, as it is spelled; may be empty.
     pub place: String,
     /// Where it is spelled so.
     pub place_file: String,
-    /// Of `serial`, `place`, `whole` and `end`: the first that some schedule breaks.
+    /// Words of `prove::Expects`: the first that some schedule breaks.
     pub expects: Vec<String>,
-    /// The most runs of an exploration.
-    pub max_runs: u64,
-    /// Seconds.
-    pub time_limit: u64,
-    /// Megabytes.
-    pub memory_limit: u64,
-    /// Texts that take the place of files.
-    pub overlay: BTreeMap<String, String>,
     /// The scenario, where it is known from an earlier answer.
     pub case: Option<Value>,
+    /// What failed there.
+    pub reason: Option<String>,
     /// The folder for which a test is to be written; empty if none is.
     pub folder: String,
     /// What the test says of itself.
@@ -68,13 +98,13 @@ pub struct Question {
     pub fingerprint: String,
 }
 
-impl Question {
-    /// As it is sent.
-    #[must_use]
-    pub fn to_json(&self) -> String {
-        // Strings, numbers and lists always have a JSON.
-        serde_json::to_string(self).unwrap_or_default()
-    }
+/// A line of what a child answers.
+#[derive(Debug, Deserialize)]
+pub struct Answered {
+    /// The question, counted from zero.
+    pub number: usize,
+    /// What came of it.
+    pub answer: Answer,
 }
 
 /// What a child answers.
@@ -85,7 +115,7 @@ pub struct Answer {
     pub verdict: String,
     /// What failed, or why nothing can be said.
     pub reason: Option<String>,
-    /// Does it fail for another reason than the finding?
+    /// Does it fail for another reason than the finding? With its fix: is the failure gone, and another one left?
     pub is_elsewhere: bool,
     /// Scenarios that were explored.
     pub scenarios: u64,
@@ -123,10 +153,10 @@ impl Answer {
         Self { verdict: "gave_up".to_owned(), reason: Some(reason.into()), ..Self::default() }
     }
 
-    /// As it was received.
+    /// Has its failure come again? Another one counts for nothing.
     #[must_use]
-    pub fn from_json(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
+    pub fn fails(&self) -> bool {
+        self.verdict == "failed" && !self.is_elsewhere
     }
 }
 

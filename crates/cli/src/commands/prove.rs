@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use facts::{Files, Finding};
 use prove::{Judged, Word, judge};
@@ -15,7 +17,7 @@ use crate::discover::shown;
 use crate::error::Error;
 use crate::progress::Progress;
 use crate::proven::copy;
-use crate::prover::Prover;
+use crate::prover::{Prover, by_file};
 use crate::repair::{Outcome, Terms, repair};
 use crate::replace::replace;
 
@@ -27,36 +29,106 @@ pub(super) fn run(args: &ProveArgs) -> Result<Exit, Error> {
     if let Some(folder) = &args.write {
         std::fs::create_dir_all(folder).map_err(|cause| cannot_write(folder, &cause))?;
     }
-    let progress = Progress::start(format!("proving {}", counted(findings.len(), "finding")), !args.quiet);
-    let answers = findings
-        .par_iter()
-        .map(|finding| prover.prove(&files, finding, args.write.as_deref()))
-        .collect::<Result<Vec<Answer>, Error>>()?;
     let fixed = fixed(&job, &files, &findings);
-    let after = findings
-        .par_iter()
-        .zip(&answers)
-        .map(|(finding, answer)| after_fix(&prover, &files, &fixed, finding, answer))
-        .collect::<Result<Vec<Option<AfterFix>>, Error>>()?;
+    let progress = Progress::counting("proving findings".to_owned(), findings.len(), !args.quiet);
+    let asked = Asked { prover: &prover, files: &files, fixed: &fixed, folder: args.write.as_deref() };
+    let is_text = args.format == ProofFormat::Text;
+    let proofs = in_order(
+        &by_file(&findings),
+        |group| asked.proofs(group, &progress),
+        |proofs| match is_text {
+            true => progress.beside(|| print(&proofs.iter().map(told).collect::<String>())),
+            false => Ok(()),
+        },
+    );
     drop(progress);
-    let mut proofs = Vec::new();
-    for ((finding, answer), after_fix) in findings.iter().zip(answers).zip(after) {
-        let test_path = match (&args.write, &answer.test) {
-            (Some(folder), Some(text)) => Some(write_test(folder, finding, text)?),
-            _ => None,
-        };
-        proofs.push(proof(&files, finding, answer, after_fix, test_path));
-    }
-    let text = match args.format {
-        ProofFormat::Json => report(&proofs),
-        ProofFormat::Text => proofs.iter().map(told).collect::<String>() + &sum(&proofs),
-    };
-    print(&text)?;
+    let proofs: Vec<Proof> = proofs?.into_iter().flatten().collect();
+    print(&if is_text { sum(&proofs) } else { report(&proofs) })?;
     if !args.quiet {
         remark(&job.notes);
     }
-    let is_clean = proofs.iter().all(|proof| proof.answer.verdict == "proved");
-    Ok(if is_clean { Exit::Clean } else { Exit::Findings })
+    let has = |verdict: &str| proofs.iter().any(|proof| proof.answer.verdict == verdict);
+    Ok(match (has("failed"), has("gave_up")) {
+        (true, _) => Exit::Findings,
+        (false, true) => Exit::Failed,
+        (false, false) => Exit::Clean,
+    })
+}
+
+/// Makes something of each group, several at a time, and tells of each in the order of the groups, as soon as those
+/// before it are told.
+fn in_order<T: Send, R: Send>(
+    groups: &[T],
+    make: impl Fn(&T) -> Result<R, Error> + Sync,
+    tell: impl Fn(&R) -> Result<(), Error> + Sync,
+) -> Result<Vec<R>, Error>
+where
+    T: Sync,
+{
+    let told = Mutex::new((0, groups.iter().map(|_| None).collect::<Vec<Option<R>>>()));
+    // One after the other from the front, since that is the order in which they are told.
+    let next = AtomicUsize::new(0);
+    let work = |_| -> Result<(), Error> {
+        loop {
+            let idx = next.fetch_add(1, Relaxed);
+            let Some(group) = groups.get(idx) else { return Ok(()) };
+            let made = make(group)?;
+            let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+            let (n_told, all) = &mut *told;
+            all[idx] = Some(made);
+            while let Some(made) = all.get(*n_told).and_then(Option::as_ref) {
+                tell(made)?;
+                *n_told += 1;
+            }
+        }
+    };
+    (0..rayon::current_num_threads()).into_par_iter().map(work).collect::<Result<Vec<()>, Error>>()?;
+    let (_, all) = told.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(all.into_iter().flatten().collect())
+}
+
+/// What is asked of the findings of a file.
+struct Asked<'a> {
+    prover: &'a Prover,
+    files: &'a Files,
+    fixed: &'a Outcome,
+    folder: Option<&'a Path>,
+}
+
+impl Asked<'_> {
+    fn proofs(&self, group: &[Finding], progress: &Progress) -> Result<Vec<Proof>, Error> {
+        let findings: Vec<&Finding> = group.iter().collect();
+        let answers = self.prover.prove(self.files, &findings, self.folder, progress)?;
+        let after = self.after_fix(&findings, &answers)?;
+        let mut proofs = Vec::new();
+        for ((finding, answer), after_fix) in findings.into_iter().zip(answers).zip(after) {
+            let test_path = match (self.folder, &answer.test) {
+                (Some(folder), Some(text)) => Some(write_test(folder, finding, text)?),
+                _ => None,
+            };
+            proofs.push(proof(self.files, finding, answer, after_fix, test_path));
+        }
+        Ok(proofs)
+    }
+
+    /// What comes of those that failed and have a fix.
+    fn after_fix(&self, findings: &[&Finding], answers: &[Answer]) -> Result<Vec<Option<AfterFix>>, Error> {
+        let pairs = findings.iter().copied().zip(answers);
+        let is_fixed = |finding: &Finding| self.fixed.fixed.iter().any(|fixed| fixed.is_of(finding));
+        let asked: Vec<(&Finding, &Answer)> =
+            pairs.clone().filter(|(finding, answer)| answer.verdict == "failed" && is_fixed(finding)).collect();
+        let again =
+            self.prover.prove_again(self.files, &self.fixed.files, &asked, &Progress::start(String::new(), false))?;
+        let mut again = again.into_iter();
+        let after = pairs.map(|(finding, answer)| {
+            let fix = finding.fix.as_ref().filter(|_| answer.verdict == "failed")?;
+            let refused = "the fix was refused: it would not silence the finding, or make a new one";
+            let answer = if is_fixed(finding) { again.next() } else { None };
+            let answer = answer.unwrap_or_else(|| Answer::gave_up(refused));
+            Some(AfterFix { safety: fix.safety.as_str(), answer })
+        });
+        Ok(after.collect())
+    }
 }
 
 /// All texts with all fixes that there are, the unsafe ones among them: what is asked is whether they help.
@@ -68,24 +140,6 @@ fn fixed(job: &Job, files: &Files, findings: &[Finding]) -> Outcome {
         allow_unsafe: true,
     };
     repair(copy(files), findings.to_vec(), &terms)
-}
-
-fn after_fix(
-    prover: &Prover,
-    files: &Files,
-    fixed: &Outcome,
-    finding: &Finding,
-    answer: &Answer,
-) -> Result<Option<AfterFix>, Error> {
-    let Some(fix) = finding.fix.as_ref().filter(|_| answer.verdict == "failed") else {
-        return Ok(None);
-    };
-    let again = if fixed.fixed.iter().any(|fixed| fixed.is_of(finding)) {
-        prover.prove_again(files, &fixed.files, finding, answer)?
-    } else {
-        Answer::gave_up("the fix was refused: it would not silence the finding, or make a new one")
-    };
-    Ok(Some(AfterFix { safety: fix.safety.as_str(), answer: again }))
 }
 
 fn proof(
@@ -132,7 +186,8 @@ fn told(proof: &Proof) -> String {
     let _ = match (answer.verdict.as_str(), &answer.reason) {
         ("failed", _) if answer.is_elsewhere => write!(text, ", but not for the reason of this finding"),
         ("gave_up", Some(reason)) => write!(text, ": {reason}"),
-        ("proved" | "nothing_found", _) => write!(text, " fails: {}", extent(answer)),
+        ("proved", _) | ("nothing_found", None) => write!(text, " fails: {}", extent(answer)),
+        ("nothing_found", Some(reason)) => write!(text, " fails: {}; {reason}", extent(answer)),
         _ => Ok(()),
     };
     text.push('\n');
@@ -156,7 +211,7 @@ fn told(proof: &Proof) -> String {
         line("demoted", &format!("no schedule of the scenario fails; confidence is now {}", proof.confidence));
     }
     if let Some(after) = &proof.after_fix {
-        line(&format!("after the {} fix", fix_word(after)), &after_in_words(&after.answer));
+        line(&format!("after the {} fix", after.safety), &after_in_words(&after.answer));
     }
     if let Some(path) = &proof.test_path {
         line("test", path);
@@ -167,10 +222,6 @@ fn told(proof: &Proof) -> String {
     }
     text.push('\n');
     text
-}
-
-fn fix_word(after: &AfterFix) -> &str {
-    after.safety
 }
 
 fn in_words(verdict: &str) -> &str {
@@ -191,10 +242,13 @@ fn after_in_words(answer: &Answer) -> String {
     match answer.verdict.as_str() {
         "proved" => format!("proved, {}", counted(answer.runs as usize, "run")),
         "nothing_found" => format!("nothing found, {}", counted(answer.runs as usize, "run")),
-        "failed" => match &answer.decisive {
-            Some(lines) => format!("still fails, by the order of {lines}: {reason}"),
-            None => format!("still fails: {reason}"),
-        },
+        "failed" => {
+            let how = if answer.is_elsewhere { "its failure is gone, and another one is left" } else { "still fails" };
+            match &answer.decisive {
+                Some(lines) => format!("{how}, by the order of {lines}: {reason}"),
+                None => format!("{how}: {reason}"),
+            }
+        }
         _ => format!("gave up: {reason}"),
     }
 }

@@ -1,5 +1,6 @@
-//! What a user gets: serial orders first, then a burst of samples that finds most bugs in a handful of runs, then
-//! exhaustion, and with what is left of the budget all runs of a few preemptions.
+//! What a user gets: serial orders first; where the search is aimed, runs that switch there; the first runs of an
+//! exhaustion, which end it for small programs; a burst of samples that finds most bugs in a handful of runs; the rest
+//! of the exhaustion; and with what is left of the budget all runs of a few preemptions.
 //!
 //! The order is measured: on 29 kernels the median run that failed was the first (random) or the third (PCT).
 
@@ -7,13 +8,23 @@ use super::{Coverage, Point, Progress, Strategy, dfs::Dfs, dpor::Dpor, pct::Pct,
 use crate::trace::{Pick, Trace};
 
 const BURST_RUNS: u64 = 1_000;
+/// Runs that switch where the search is aimed.
+const AIMED_RUNS: u64 = 200;
+/// Preemptions in these, at most.
+const AIMED_BOUND: u32 = 2;
+/// What is exhausted in so many runs needs no samples.
+const FIRST_RUNS: u64 = 100;
 /// Programs that DPOR does not exhaust in as many runs are given to the bounded search.
 const DPOR_RUNS: u64 = 50_000;
 
 #[derive(Clone, Debug)]
 enum Stage {
     Serial(Dfs),
-    Burst(u64),
+    Aimed(u32, Dfs, u64),
+    /// The first part of an exhaustion.
+    First(Box<Dpor>, u64),
+    /// Samples, and the exhaustion that goes on after them.
+    Burst(u64, Box<Dpor>),
     Exhaust(Box<Dpor>, u64),
     Bounded(u32, Dfs),
 }
@@ -26,6 +37,7 @@ pub struct Auto {
     pct: [Pct; 2],
     pos: Pos,
     coverage: Coverage,
+    has_aims: bool,
 }
 
 impl Auto {
@@ -38,6 +50,7 @@ impl Auto {
             pct: [Pct::new(seed, 2), Pct::new(seed, 3)],
             pos: Pos::new(seed),
             coverage: Coverage::Sample,
+            has_aims: false,
         }
     }
 
@@ -53,10 +66,11 @@ impl Auto {
 
 impl Strategy for Auto {
     fn choose(&mut self, point: &Point<'_>) -> Option<Pick> {
+        self.has_aims |= point.has_aims();
         match &mut self.stage {
-            Stage::Serial(dfs) | Stage::Bounded(_, dfs) => dfs.choose(point),
-            Stage::Exhaust(dpor, _) => dpor.choose(point),
-            Stage::Burst(run) => {
+            Stage::Serial(dfs) | Stage::Aimed(_, dfs, _) | Stage::Bounded(_, dfs) => dfs.choose(point),
+            Stage::First(dpor, _) | Stage::Exhaust(dpor, _) => dpor.choose(point),
+            Stage::Burst(run, _) => {
                 let run = *run;
                 self.sampler(run).choose(point)
             }
@@ -73,14 +87,22 @@ impl Strategy for Auto {
                 if self.coverage == Coverage::All {
                     return Progress::Done;
                 }
-                Stage::Burst(0)
+                match self.has_aims {
+                    true => Stage::Aimed(1, Dfs::aimed(1), 0),
+                    false => Stage::First(Box::default(), 0),
+                }
             }
-            Stage::Burst(run) => {
-                let run = *run;
-                self.sampler(run).learn(trace);
-                if run + 1 < BURST_RUNS { Stage::Burst(run + 1) } else { Stage::Exhaust(Box::default(), 0) }
+            Stage::Aimed(bound, dfs, runs) => {
+                *runs += 1;
+                let is_over = dfs.learn(trace) == Progress::Done;
+                match (is_over, *bound, *runs) {
+                    (_, _, runs) if runs >= AIMED_RUNS => Stage::First(Box::default(), 0),
+                    (false, ..) => return Progress::More,
+                    (true, AIMED_BOUND, _) => Stage::First(Box::default(), 0),
+                    (true, bound, runs) => Stage::Aimed(bound + 1, Dfs::aimed(bound + 1), runs),
+                }
             }
-            Stage::Exhaust(dpor, runs) => {
+            Stage::First(dpor, runs) | Stage::Exhaust(dpor, runs) => {
                 *runs += 1;
                 if dpor.learn(trace) == Progress::Done {
                     self.coverage = match dpor.coverage() {
@@ -89,10 +111,23 @@ impl Strategy for Auto {
                     };
                     return Progress::Done;
                 }
-                if *runs < DPOR_RUNS {
+                match *runs {
+                    FIRST_RUNS => Stage::Burst(0, std::mem::take(dpor)),
+                    DPOR_RUNS => Stage::Bounded(1, Dfs::new(Some(1))),
+                    _ => return Progress::More,
+                }
+            }
+            Stage::Burst(run, dpor) => {
+                let run = *run;
+                if run + 1 == BURST_RUNS {
+                    self.stage = Stage::Exhaust(std::mem::take(dpor), FIRST_RUNS);
                     return Progress::More;
                 }
-                Stage::Bounded(1, Dfs::new(Some(1)))
+                self.sampler(run).learn(trace);
+                if let Stage::Burst(run, _) = &mut self.stage {
+                    *run += 1;
+                }
+                return Progress::More;
             }
             Stage::Bounded(bound, dfs) => {
                 if dfs.learn(trace) == Progress::More {

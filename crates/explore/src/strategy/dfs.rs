@@ -19,6 +19,8 @@ struct Node {
 #[derive(Clone, Debug)]
 pub struct Dfs {
     bound: Option<u32>,
+    /// Is a thread stopped only where the search is aimed at?
+    is_aimed: bool,
     path: Vec<Node>,
     has_cut: bool,
     is_done: bool,
@@ -28,7 +30,14 @@ impl Dfs {
     /// With at most `bound` preemptions in a run.
     #[must_use]
     pub fn new(bound: Option<u32>) -> Self {
-        Self { bound, path: Vec::new(), has_cut: false, is_done: false }
+        Self { bound, is_aimed: false, path: Vec::new(), has_cut: false, is_done: false }
+    }
+
+    /// With at most `bound` preemptions in a run, all of them at points that the search is aimed at. What it covers is
+    /// a sample.
+    #[must_use]
+    pub fn aimed(bound: u32) -> Self {
+        Self { is_aimed: true, ..Self::new(Some(bound)) }
     }
 
     fn node(&mut self, point: &Point<'_>) -> Node {
@@ -41,7 +50,8 @@ impl Dfs {
         let others = point.enabled.iter().filter(|thread| *thread != first);
         for thread in std::iter::once(first).chain(others) {
             let is_preemption = current.is_some_and(|current| current != thread);
-            if is_preemption && self.bound.is_some_and(|bound| spent >= bound) {
+            let is_beside = self.is_aimed && current.is_some_and(|current| !point.is_aimed(current));
+            if is_preemption && (is_beside || self.bound.is_some_and(|bound| spent >= bound)) {
                 self.has_cut = true;
                 continue;
             }
@@ -89,7 +99,7 @@ impl Strategy for Dfs {
 
     fn coverage(&self) -> Coverage {
         match self.bound {
-            _ if !self.is_done => Coverage::Sample,
+            _ if !self.is_done || self.is_aimed => Coverage::Sample,
             Some(bound) if self.has_cut => Coverage::Preemptions(bound),
             _ => Coverage::All,
         }

@@ -62,6 +62,18 @@ impl<'a> Point<'a> {
         if willing.is_empty() { self.enabled } else { willing }
     }
 
+    /// Does a thread stand before one of the points that the search is aimed at, or right behind it?
+    #[must_use]
+    pub fn is_aimed(&self, thread: ThreadId) -> bool {
+        self.engine.is_aimed(thread)
+    }
+
+    /// Is the search aimed at any points?
+    #[must_use]
+    pub fn has_aims(&self) -> bool {
+        self.engine.has_aims()
+    }
+
     /// Who goes on if nothing speaks against it: the one who ran, or else the lowest number.
     #[must_use]
     pub fn default_thread(&self) -> ThreadId {

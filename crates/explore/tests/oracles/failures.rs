@@ -252,3 +252,28 @@ fn a_replay_survives_edits_elsewhere_and_says_where_it_comes_off() {
     let schedule = Schedule::parse(&text, &mut labels).expect("a schedule");
     assert_eq!(divergence.turn, 0, "{:?}", schedule.turns);
 }
+
+/// A lost update in the middle of much that is shared too: who knows the two lines finds it at once.
+#[test]
+fn a_search_that_is_aimed_switches_there_first() {
+    let thread = || {
+        let noise = std::iter::repeat_n(I::Add { place: 9, n: 1, register: 3 }, 60);
+        noise.clone().chain([read(0, 0), put(0, 0)]).chain(noise).collect::<Vec<I>>()
+    };
+    let program = Program::new(10, vec![thread(), thread()]);
+    let explored = |is_aimed: bool| {
+        let mut explorer = Explorer::new(Kind::Auto, Limits { runs_max: 5_000, ..Limits::default() }, 1);
+        for thread in 0..if is_aimed { 2 } else { 0 } {
+            for at in [60, 61] {
+                let label = explorer.label(&format!("t{thread}.{at}"));
+                explorer.aim_at(label);
+            }
+        }
+        explore(&program, explorer, |values, _| values.places[0] == 2)
+    };
+    let outcome = explored(true);
+    assert!(matches!(outcome.verdict, Verdict::Failed(_)));
+    // Two serial orders; then a thread is stopped before, between and behind the two accesses.
+    assert!(outcome.certificate.executions <= 8, "{}", outcome.certificate.executions);
+    assert!(explored(false).certificate.executions > 100);
+}
