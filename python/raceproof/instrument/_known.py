@@ -27,7 +27,7 @@ _READ_ALL = {
 }
 _READ_KEY = {dict: "get __getitem__ __contains__", list: "__getitem__", set: "__contains__"}
 _UPDATE_KEY = {dict: "setdefault pop __setitem__ __delitem__", set: "add discard remove"}
-_STEPWISE = (sum, min, max, any, all)
+STEPWISE = (sum, min, max, any, all)
 _READERS = (len, sorted, iter, repr, format, ascii, bin, chr, ord, divmod, pow, math.fsum, math.prod, functools.reduce)
 _NEUTRAL = "isinstance issubclass id callable super dir globals locals hash type print input open abs round".split()
 _IMMUTABLE = (
@@ -62,6 +62,29 @@ _IMMUTABLE = (
 )
 
 
+# What these give is no container, or a new one.
+_PLAIN_FUNCTIONS = (len, isinstance, issubclass, id, callable, hash, print, repr, format, ascii, bin, chr, ord, hex, sorted)
+_PLAIN_FUNCTIONS += (any, all, sum, hasattr, setattr, delattr, dir, oct)
+_PLAIN_METHODS = {
+    list: "append extend insert remove clear sort reverse index count copy __len__ __contains__",
+    dict: "clear update copy fromkeys __len__ __contains__",
+    set: "add discard remove clear update copy union intersection difference symmetric_difference issubset issuperset "
+    "isdisjoint __len__ __contains__",
+    collections.deque: "append appendleft extend extendleft clear copy count index remove reverse rotate __len__",
+    control.Lock: "acquire release locked __enter__ __exit__",
+    control.RLock: "acquire release locked __enter__ __exit__",
+    control.Condition: "acquire release wait notify notify_all __enter__ __exit__",
+}
+
+
+def _plain():
+    yield from _PLAIN_FUNCTIONS
+    for kind, names in _PLAIN_METHODS.items():
+        yield from (found for name in names.split() if (found := getattr(kind, name, None)) is not None)
+    for kind in (str, bytes, int, float):
+        yield from (it for it in vars(kind).values() if isinstance(it, types.MethodDescriptorType))
+
+
 def _calls():
     for table, word in ((_READ_ALL, "read all"), (_READ_KEY, "read key"), (_UPDATE_KEY, "update key")):
         for kind, names in table.items():
@@ -69,7 +92,7 @@ def _calls():
                 method = getattr(kind, name, None)
                 if isinstance(method, types.MethodDescriptorType):
                     yield method, word
-    for function in _STEPWISE:
+    for function in STEPWISE:
         yield function, "stepwise"
     for name in _NEUTRAL:
         function = getattr(builtins, name)
@@ -107,8 +130,8 @@ class _Callable:
         """Nothing."""
 
 
-def known(stand_ins, stand_in_types):
-    """The table."""
+def known(stand_ins, stand_in_types, is_portable=False):
+    """The table. With `is_portable` nothing stands on the layout of objects."""
     return {
         "calls": [(callable_, word) for callable_, word in _calls()],
         "stand_ins": list(stand_ins),
@@ -118,4 +141,6 @@ def known(stand_ins, stand_in_types):
         "python_call": _Callable(),
         "containers": [collections.deque, array.array],
         "over": list(_over()),
+        "plain": list(_plain()),
+        "is_portable": is_portable,
     }
