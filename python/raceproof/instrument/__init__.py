@@ -3,8 +3,10 @@
 While an exploration is active, locks, conditions, thread starts and joins, sleeps and clocks of `threading` and `time`
 are steps of a run; everything in the standard library that is built of them works unchanged. Locks that were made
 before are replaced where code that is seen uses them. What code touches is seen by one of two observers: the native one
-reads the frames of CPython 3.13, the portable one takes what any interpreter with `sys.monitoring` shows. Code that is seen is what `is_seen` says: everything but the
-interpreter's own library, and of that the modules that hold shared state.
+reads the frames of CPython 3.13, the portable one takes what any interpreter with `sys.monitoring` shows.
+
+Code that is seen is what `is_seen` says: everything but the interpreter's own library, and of that the modules that
+hold shared state.
 """
 
 import _thread

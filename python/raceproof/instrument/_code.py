@@ -62,7 +62,8 @@ _JUMPS = {*dis.hasjrel, *dis.hasjabs}
 _ALWAYS = {opcode for opcode in _JUMPS if dis.opname[opcode].startswith("JUMP")}
 _WRITES = {"store attribute", "store global", "store cell", "store item", "delete item", "store slice", "in place"}
 _TEXT_MAX = 60
-# Behind the name of a variable of a closure, where it is not told apart which closure it is.
+# Stands behind the name of a variable of a closure, where it is not told apart which closure it is; as in the native
+# module.
 OF_CLOSURE = " of a closure"
 
 
@@ -145,12 +146,9 @@ def description_with_sources(code):
         kind = _kind(it.opcode, it.arg)
         if kind is None or it.offset not in sources:
             continue
-        # What is not known here needs a name as well as what is.
-        name = it.argval if it.opcode in _NAMED else ""
+        name = it.argval if it.opcode in _NAMED or kind.endswith("cell") else ""
         if name == "__dict__" and it.opcode == _LOAD_ATTR:
             kind = "load dict"
-        if kind.endswith("cell"):
-            name = it.argval + OF_CLOSURE
         told = _told(code, it, kind, names)
         found.append((it.offset, kind, 0, it.arg or 0, name, *told, sources[it.offset], it.offset in asked))
     return n_locals(code), code.co_filename, found

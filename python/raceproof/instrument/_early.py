@@ -15,6 +15,8 @@ from raceproof.instrument import _places
 _OBJECTS_MAX = 200_000
 # Of the library, objects of these modules hold locks for the program; the others see to theirs.
 _LIBRARY = {"threading", "queue", "functools", "collections", "concurrent", "weakref", "sched", "types", "builtins"}
+# Modules of the library that keep locks of their own and whose code is seen.
+_LIBRARY_MODULES = {"concurrent.futures.thread", "concurrent.futures._base", "functools", "weakref", "sched"}
 _IMMUTABLE = (str, bytes, int, float, complex, type(None), types.CodeType, range)
 
 
@@ -29,9 +31,11 @@ class Early:
         """Replaces what can be reached from the modules of the program and from these."""
         seen, work = set(), deque()
         work.extend(callables)
-        for module in list(sys.modules.values()):
+        for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
-            if isinstance(file, str) and _places.place(file)[0] in ("own", "package"):
+            if not isinstance(file, str):
+                continue
+            if _places.place(file)[0] in ("own", "package") or name in _LIBRARY_MODULES:
                 work.append(vars(module))
         while work and len(seen) < _OBJECTS_MAX:
             thing = work.popleft()

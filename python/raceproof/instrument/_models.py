@@ -13,12 +13,12 @@ def count_elements(mapping, iterable):
 
 
 def stepwise(real):
-    """A function of the interpreter that goes over its only argument item by item, where its operand is not replaced."""
+    """A function of the interpreter that goes over its argument item by item, where the argument is not replaced."""
 
     def model(items, /, *others, **names):
         if control.seat() < 0 or others or control.is_iteration_atomic():
             return real(items, *others, **names)
-        return real(_each(items), **names)
+        return real(_each(items), **names) if names else real(_each(items))
 
     return model
 

@@ -34,10 +34,12 @@ _MAKES = set(
     "GET_LEN LOAD_CLOSURE PUSH_NULL BUILD_INTERPOLATION BUILD_TEMPLATE CHECK_EXC_MATCH".split()
 )
 # They put one value on that is remembered.
-_RESULTS = set("LOAD_DEREF BINARY_SUBSCR BINARY_OP COMPARE_OP GET_ITER CALL CALL_KW CALL_FUNCTION_EX".split())
+_RESULTS = set(
+    "LOAD_DEREF BINARY_SUBSCR BINARY_SLICE BINARY_OP COMPARE_OP GET_ITER CALL CALL_KW CALL_FUNCTION_EX".split()
+)
 # They put values on of which nothing is known, and leave those below as they are.
 _OPAQUE = set(
-    "LOAD_NAME LOAD_BUILD_CLASS LOAD_COMMON_CONSTANT LOAD_LOCALS IMPORT_NAME BINARY_SLICE UNARY_NEGATIVE UNARY_INVERT "
+    "LOAD_NAME LOAD_BUILD_CLASS LOAD_COMMON_CONSTANT LOAD_LOCALS IMPORT_NAME UNARY_NEGATIVE UNARY_INVERT "
     "LOAD_ASSERTION_ERROR CALL_INTRINSIC_1 CALL_INTRINSIC_2 GET_AWAITABLE GET_AITER GET_ANEXT GET_YIELD_FROM_ITER "
     "LOAD_FROM_DICT_OR_GLOBALS LOAD_FROM_DICT_OR_DEREF YIELD_VALUE".split()
 )
@@ -64,19 +66,26 @@ class _Walk:
         self.instructions = instructions
         self.index = {it.offset: number for number, it in enumerate(instructions)}
         self.cells = {*code.co_cellvars, *code.co_freevars}
-        self.entries = dis.Bytecode(code).exception_entries
+        entries = dis.Bytecode(code).exception_entries
+        self.handlers = {
+            number: entry
+            for entry in entries
+            for number, it in enumerate(instructions)
+            if entry.start <= it.offset < entry.end
+        }
         self.stacks = {}
         self.work = []
 
     def run(self):
         self._reach(0, ())
-        for entry in self.entries:
-            self._reach(self.index[entry.target], (UNKNOWN,) * (entry.depth + 1 + bool(entry.lasti)))
         rounds = 0
         while self.work and rounds < _ROUNDS_MAX:
             rounds += 1
             number = self.work.pop()
             instruction, stack = self.instructions[number], self.stacks[number]
+            if entry := self.handlers.get(number):
+                above = [UNKNOWN] * (1 + bool(entry.lasti))
+                self._reach(self.index[entry.target], (*stack[: entry.depth], *above))
             if instruction.opcode in _JUMPS:
                 effect = dis.stack_effect(instruction.opcode, instruction.arg, jump=True)
                 self._reach(self.index[_target(instruction)], self._after(instruction, stack, effect))
@@ -126,7 +135,7 @@ class _Walk:
 
     def _made(self, instruction, stack, size):
         name, result = instruction.opname, (_RESULT, instruction.offset)
-        if name in _MAKES:
+        if name in _MAKES or (name == "COMPARE_OP" and instruction.argrepr.startswith("bool(")):
             return (*stack[: size - 1], PLAIN)
         if name == "WITH_EXCEPT_START":
             # What `__exit__` gives back is asked whether it is true, and nothing else.

@@ -37,6 +37,9 @@ struct Describers {
     loaded: Py<PyAny>,
 }
 
+/// Stands behind the name of a variable of a closure; as in `raceproof.instrument`.
+const OF_CLOSURE: &str = " of a closure";
+
 static DESCRIBERS: PyOnceLock<Describers> = PyOnceLock::new();
 static IS_ITERATION_ATOMIC: AtomicBool = AtomicBool::new(false);
 
@@ -153,7 +156,15 @@ pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
         for (described, attribute) in instructions.into_iter().zip(&names) {
             let Described(offset, kind, depth, arg, text_of_name, name, line, text, sources, is_asked) = described;
             let Some(kind) = Kind::parse(&kind) else { continue };
-            let number = session.name(&text_of_name, key_of_name(attribute));
+            // A closure that is not known is no object whose attribute this could be.
+            let is_variable = matches!(kind, Kind::LoadCell | Kind::StoreCell) && !text_of_name.is_empty();
+            let number = match is_variable {
+                false => session.name(&text_of_name, key_of_name(attribute)),
+                true => {
+                    let text = text_of_name + OF_CLOSURE;
+                    session.name(&text, key_of_name(&PyString::new(code.py(), &text)))
+                }
+            };
             let instruction = Instruction { kind, depth, arg, name: number };
             let origins = Origins { sources, name: Held::of(attribute.as_any()), is_asked };
             let origin = Origin { name, file: file.clone(), line, text, is_own };

@@ -25,6 +25,8 @@ pub static SESSION: LazyLock<Held<Session>> = LazyLock::new(|| Held::new(Session
 const TYPES: u32 = u32::MAX;
 /// Every container, where one was touched of which it is not known which.
 const CONTAINERS: u32 = u32::MAX - 1;
+/// What is the own of the first thread; that of the others lies below.
+const OWN: u32 = u32::MAX - 2;
 /// Numbers of locks and conditions, by who made them: the setup of a run, a thread of a run, or what outlives runs.
 const LOCKS: u32 = 1 << 30;
 const LOCKS_OF_ONE: u32 = 1 << 20;
@@ -262,6 +264,9 @@ impl Session {
 
     fn place(&mut self, seat: Seat, touch: &Touch) -> Option<(Action, Place)> {
         let Touch { action, object, part } = *touch;
+        if part == Part::Own {
+            return Some((action, Place::structure(OWN - seat as u32)));
+        }
         let is_name = matches!(part, Part::Name(_));
         if !is_name && (object.is_null() || self.is_coarse) {
             // Until now the containers were told apart.
@@ -271,6 +276,7 @@ impl Session {
         }
         let key = match part {
             Part::All => return Some((action, Place::structure(self.naming.number(object, seat as usize)))),
+            Part::Own => return None,
             Part::Item(key) => key,
             Part::Name(number) => {
                 let name = &mut self.names[number as usize];

@@ -99,6 +99,8 @@ pub enum Part {
     /// The item under the key with this hash.
     Item(u32),
     All,
+    /// Something of the thread's own, whatever the object is.
+    Own,
 }
 
 /// One thing that an instruction does to one object.
@@ -134,6 +136,8 @@ pub enum Call {
     ReadKey,
     UpdateKey,
     UpdateAll,
+    /// Changes its object, and puts an argument into it without looking into that.
+    Put,
     /// Reads its arguments.
     ReadArguments,
     /// Changes its arguments: what is assumed of a function that is not known.
@@ -155,6 +159,7 @@ impl Call {
             "read key" => Call::ReadKey,
             "update key" => Call::UpdateKey,
             "update all" => Call::UpdateAll,
+            "put" => Call::Put,
             "read arguments" => Call::ReadArguments,
             "update arguments" => Call::UpdateArguments,
             "next" => Call::Next,
@@ -173,7 +178,7 @@ type Addresses = HashSet<usize, FxBuildHasher>;
 #[derive(Default)]
 pub struct Builtins {
     calls: HashMap<usize, Call, FxBuildHasher>,
-    /// Functions and methods in C whose results no thread shares.
+    /// Functions and methods whose results no thread shares.
     plain: Addresses,
     stand_ins: Addresses,
     stand_in_types: Addresses,
@@ -224,15 +229,14 @@ impl Builtins {
         self.immutable.contains(&(kind as usize))
     }
 
-    /// What a function or method in C gives is no container, or a new one.
+    /// What a function or method gives is no container, or a new one.
     pub fn add_plain(&mut self, callable: &Bound<'_, PyAny>) {
         // SAFETY: the object is alive.
-        if let Some((definition, _)) = unsafe { definition(callable.as_ptr()) } {
-            self.plain.insert(definition);
-        }
+        let definition = unsafe { definition(callable.as_ptr()) };
+        self.plain.insert(definition.map_or(callable.as_ptr() as usize, |it| it.0));
     }
 
-    /// Is what it gives no container, or a new one?
+    /// Is what it gives no container, or a new one? Functions in Python are asked for by their address.
     pub fn is_plain(&self, definition: usize) -> bool {
         self.plain.contains(&definition)
     }
@@ -675,6 +679,7 @@ impl<F: Operands> Look<'_, F> {
                 Call::Dict => Sight::Dict(argument(first)),
                 _ if owner.is_null() => Sight::Nothing,
                 Call::ReadAll => one(Action::Read, owner, Part::All),
+                Call::Put => one(Action::Update, owner, Part::All),
                 Call::ReadKey => one(Action::Read, owner, key_of(owner, argument(first))),
                 Call::UpdateKey => match key_of(owner, argument(first)) {
                     Part::Item(key) if ffi::PyDict_Check(owner) == 0 || self.holds(owner, argument(first)) => {

@@ -108,7 +108,7 @@ slot! {
             return keep();
         }
         let offset = ffi::PyLong_AsSsize_t(*args.add(1)) as usize;
-        let stand = match stand(*args, offset, |instruction| instruction.arg as usize + 1) {
+        let stand = match stand(*args, offset, |instruction| instruction.arg as usize + 2) {
             Ok(stand) => stand,
             Err(answer) => return answer,
         };
@@ -182,6 +182,9 @@ fn decisive(kind: Kind) -> (&'static [usize], Action) {
     }
 }
 
+/// An iterator that is the frame's own goes on.
+const GOES_ON: Touch = Touch { action: Action::Update, object: null_mut(), part: Part::Own };
+
 fn everywhere(action: Action, part: Part) -> Sight {
     Sight::Touches(Touch { action, object: null_mut(), part }, None)
 }
@@ -208,8 +211,13 @@ fn at_instruction(py: Python<'_>, stand: &Stand) -> PyResult<()> {
             Sight::Nothing
         }
         // The iterator itself is the frame's own.
-        Kind::Iterate if matches!(shown.values.first(), Some(Value::Over(object, _)) if !is_iterator(object.as_ptr())) => {
-            Sight::Touches(Touch { action: Action::Read, object: shown.operand(0), part: Part::All }, None)
+        Kind::Iterate if matches!(shown.values.first(), Some(Value::Over(object, _)) if !is_iterator(object.as_ptr())) =>
+        {
+            let container = Touch { action: Action::Read, object: shown.operand(0), part: Part::All };
+            Sight::Touches(container, Some(GOES_ON))
+        }
+        Kind::Iterate if shown.is_unknown(0) => {
+            Sight::Touches(Touch { action, object: null_mut(), part: Part::All }, Some(GOES_ON))
         }
         _ if needed.iter().any(|k| shown.is_unknown(*k)) => everywhere(action, Part::All),
         _ => {
@@ -268,6 +276,7 @@ fn result(stand: &Stand) -> Value {
             Kind::LoadGlobal => sources::global(shown, name),
             Kind::LoadCell => sources::variable(shown.frame, name),
             Kind::LoadItem => exact(1).map_or(Value::Unknown, |container| sources::item(container, exact(0))),
+            Kind::LoadSlice if exact(2).is_some_and(is_builtin) => Value::Plain,
             Kind::Binary | Kind::InPlace => of_operator(stand.instruction.kind, shown),
             Kind::ReadTop => over(shown.values.first(), false),
             Kind::Iterate => of_iteration(shown.values.first()),
@@ -375,12 +384,32 @@ struct Arguments<'a> {
     /// How many lie on the stack, and whether the first one does.
     n: usize,
     is_first_apart: bool,
+    /// What lies above them: the names of those that have one.
+    above: usize,
     /// Was one asked for that is not known?
     is_unknown: Cell<bool>,
     is_spread: bool,
 }
 
 impl Arguments<'_> {
+    fn new(stand: &Stand, callable: *mut PyObject, first: *mut PyObject) -> Arguments<'_> {
+        // SAFETY: the callable is alive.
+        let is_descriptor = unsafe { ffi::Py_TYPE(callable) == &raw mut ffi::PyMethodDescr_Type };
+        let n = stand.instruction.arg as usize;
+        let above = usize::from(stand.instruction.kind == Kind::CallNamed);
+        let lowest = (above + n).checked_sub(1).filter(|_| n > 0).and_then(|k| stand.shown.values.get(k));
+        let is_first_on_stack = lowest.is_some_and(|value| value.object() == first);
+        Arguments {
+            shown: &stand.shown,
+            first,
+            n,
+            is_first_apart: is_descriptor && !is_first_on_stack,
+            above,
+            is_unknown: Cell::new(false),
+            is_spread: stand.instruction.kind == Kind::CallSpread,
+        }
+    }
+
     fn at(&self, idx: usize) -> *mut PyObject {
         if idx == 0 || self.first.is_null() {
             return self.first;
@@ -394,15 +423,18 @@ impl Arguments<'_> {
         if idx >= self.n {
             return null_mut();
         }
-        let from_top = self.n - 1 - idx;
+        let from_top = self.above + self.n - 1 - idx;
         if self.shown.is_unknown(from_top) {
             self.is_unknown.set(true);
         }
         let object = self.shown.operand(from_top);
-        // Null means that there are no more.
-        // SAFETY: attached; None lives for ever.
-        if object.is_null() { unsafe { ffi::Py_None() } } else { object }
+        // Null would mean that there are no more. A class is no key that is told from others, and no container.
+        if object.is_null() { (&raw mut ffi::PyBaseObject_Type).cast() } else { object }
     }
+}
+
+fn is_something(object: *mut PyObject) -> bool {
+    object == (&raw mut ffi::PyBaseObject_Type).cast()
 }
 
 fn at_call(py: Python<'_>, stand: &Stand, callable: *mut PyObject, first: *mut PyObject) -> PyResult<()> {
@@ -426,18 +458,7 @@ fn at_call(py: Python<'_>, stand: &Stand, callable: *mut PyObject, first: *mut P
         let method: String = method.getattr("__name__").and_then(|name| name.extract()).unwrap_or_default();
         return wait_for_lock(py, &method, owner);
     }
-    // SAFETY: the callable is alive.
-    let is_descriptor = unsafe { ffi::Py_TYPE(callable) == &raw mut ffi::PyMethodDescr_Type };
-    let n = stand.instruction.arg as usize;
-    let is_first_on_stack = n > 0 && stand.shown.values.get(n - 1).is_some_and(|it| it.object() == first);
-    let arguments = Arguments {
-        shown: &stand.shown,
-        first,
-        n,
-        is_first_apart: is_descriptor && !is_first_on_stack,
-        is_unknown: Cell::new(false),
-        is_spread: stand.instruction.kind != Kind::Call,
-    };
+    let arguments = Arguments::new(stand, callable, first);
     let sight = {
         let _aside = Aside::step();
         // SAFETY: the arguments are held by the stack.
@@ -449,6 +470,9 @@ fn at_call(py: Python<'_>, stand: &Stand, callable: *mut PyObject, first: *mut P
         Sight::Touches(one, two) => announce(stand.seat, stand.site, [Some(one), two], value_of)?,
         Sight::Dynamic(object, name, action) => {
             let touch = dynamic(py, stand.seat, object, name, action);
+            if touch.is_none() {
+                untracked("an attribute by a name that is not known");
+            }
             announce(stand.seat, stand.site, [touch, None], value_of)?;
         }
         Sight::Dict(object) => meet_dict(stand.seat, object)?,
@@ -460,9 +484,13 @@ fn at_call(py: Python<'_>, stand: &Stand, callable: *mut PyObject, first: *mut P
         Sight::Nothing | Sight::StandIn(_) => {}
     }
     if stand.origins.is_asked {
+        // SAFETY: the callable is alive.
+        if let Some(code) = unsafe { code_of(callable) } {
+            SESSION.with(|session| session.results.call(stand.shown.frame, stand.offset, code));
+        }
         let value = {
             let _aside = Aside::step();
-            of_call(stand, builtins, callable, of_c, owner, &arguments)
+            of_call(builtins, callable, of_c, owner, &arguments)
         };
         remember(stand.shown.frame, stand.offset, value);
     }
@@ -476,19 +504,37 @@ fn widened(sight: Sight, call: Option<Call>, arguments: &Arguments<'_>) -> Sight
     }
     match call {
         // Of these only the key can be unknown, and then all keys are meant.
-        Some(Call::Ignore | Call::ReadKey | Call::UpdateKey | Call::ReadAll | Call::Next) => sight,
-        Some(Call::GetAttribute | Call::SetAttribute) => {
-            untracked("an attribute by a name that is not known");
-            sight
-        }
+        Some(
+            Call::GetAttribute
+            | Call::SetAttribute
+            | Call::Ignore
+            | Call::ReadKey
+            | Call::UpdateKey
+            | Call::ReadAll
+            | Call::Put
+            | Call::Next,
+        ) => sight,
         Some(Call::ReadArguments | Call::Stepwise) => everywhere(Action::Read, Part::All),
         _ => everywhere(Action::Update, Part::All),
     }
 }
 
+/// The code of a function or method in Python: what it returns is seen when it does.
+unsafe fn code_of(callable: *mut PyObject) -> Option<usize> {
+    unsafe extern "C" {
+        static mut PyMethod_Type: ffi::PyTypeObject;
+        fn PyMethod_Function(method: *mut PyObject) -> *mut PyObject;
+    }
+    // SAFETY: the caller's promise.
+    unsafe {
+        let is_method = ffi::Py_TYPE(callable) == &raw mut PyMethod_Type;
+        let function = if is_method { PyMethod_Function(callable) } else { callable };
+        (ffi::PyFunction_Check(function) != 0).then(|| ffi::PyFunction_GetCode(function) as usize)
+    }
+}
+
 /// What a call comes to.
 fn of_call(
-    stand: &Stand,
     builtins: &Builtins,
     callable: *mut PyObject,
     of_c: Option<(usize, *mut PyObject)>,
@@ -506,6 +552,9 @@ fn of_call(
             let name = name.and_then(|name| Ok(name.cast_into::<PyString>()?.to_str()?.to_owned())).unwrap_or_default();
             return of_method(owner, &name, arguments);
         }
+        if builtins.is_plain(callable as usize) {
+            return Value::Plain;
+        }
         let kind = ffi::Py_TYPE(callable);
         if kind == &raw mut ffi::PyType_Type {
             let class: *mut ffi::PyTypeObject = callable.cast();
@@ -518,15 +567,6 @@ fn of_call(
                 _ if builtins.is_immutable(class) || is_new_container(class) => Value::Plain,
                 _ => Value::Unknown,
             };
-        }
-        unsafe extern "C" {
-            static mut PyMethod_Type: ffi::PyTypeObject;
-            fn PyMethod_Function(method: *mut PyObject) -> *mut PyObject;
-        }
-        let function = if kind == &raw mut PyMethod_Type { PyMethod_Function(callable) } else { callable };
-        if ffi::PyFunction_Check(function) != 0 {
-            let code = ffi::PyFunction_GetCode(function) as usize;
-            SESSION.with(|session| session.results.call(stand.shown.frame, stand.offset, code));
         }
         Value::Unknown
     }
@@ -552,7 +592,7 @@ unsafe fn of_method(owner: *mut PyObject, name: &str, arguments: &Arguments<'_>)
             "items" if kind == &raw mut ffi::PyDict_Type => over(Some(&whole), true),
             "get" if kind == &raw mut ffi::PyDict_Type && n == 1 => {
                 let key = arguments.at(own);
-                if key == ffi::Py_None() { Value::Unknown } else { sources::item(owner, Some(key)) }
+                if is_something(key) { Value::Unknown } else { sources::item(owner, Some(key)) }
             }
             "pop" if kind == &raw mut ffi::PyList_Type && n == 0 => sources::at(owner, -1),
             _ => Value::Unknown,

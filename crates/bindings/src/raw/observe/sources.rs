@@ -348,6 +348,9 @@ pub unsafe fn item(container: *mut PyObject, key: Option<*mut PyObject>) -> Valu
             return held(ffi::PyDict_GetItemWithError(container, key)).map_or(Value::Plain, Value::Exact);
         }
         let is_sequence = kind == &raw mut ffi::PyList_Type || kind == &raw mut ffi::PyTuple_Type;
+        if is_sequence && of == &raw mut ffi::PySlice_Type {
+            return Value::Plain;
+        }
         if is_sequence && of == &raw mut ffi::PyLong_Type {
             let idx = ffi::PyLong_AsSsize_t(key);
             ffi::PyErr_Clear();

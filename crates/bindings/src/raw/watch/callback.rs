@@ -192,6 +192,7 @@ impl Seen<'_> {
             match touch.part {
                 Part::Name(number) => self.note(me, object, NAME | u64::from(number), writes, false),
                 Part::Item(key) => self.note(me, object, ITEM | u64::from(key), writes, is_method),
+                Part::Own => {}
                 Part::All if matches!(self.instruction.kind, Kind::LoadCell | Kind::StoreCell) => {
                     self.note(me, object, CONTENT, writes, false);
                 }
