@@ -2,12 +2,16 @@
 
 While an exploration is active, locks, conditions, thread starts and joins, sleeps and clocks of `threading` and `time`
 are steps of a run; everything in the standard library that is built of them works unchanged. Locks that were made
-before are replaced where code that is seen uses them. Code that is seen is what `is_seen` says: everything but the
-interpreter's own library, and of that the modules that hold shared state.
+before are replaced where code that is seen uses them. What code touches is seen by one of two observers: the native one
+reads the frames of CPython 3.13, the portable one takes what any interpreter with `sys.monitoring` shows.
+
+Code that is seen is what `is_seen` says: everything but the interpreter's own library, and of that the modules that
+hold shared state.
 """
 
 import _thread
 import asyncio
+import builtins
 import collections
 import gc
 import logging
@@ -21,6 +25,7 @@ from raceproof._native import control
 from raceproof.instrument import (
     _clock,
     _code,
+    _early,
     _known,
     _layout,
     _locks,
@@ -53,17 +58,31 @@ def is_seen(code) -> bool:
     return origin != "runner"
 
 
+_LOCKS = {_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock}
+
+
+def _is_free(lock):
+    """Could the lock be taken without a wait?"""
+    if not lock.acquire(False):
+        return False
+    lock.release()
+    return True
+
+
 class _Instrument:
     """One for the process: what is seen, and what stands in for what."""
 
     def __init__(self):
         self.tool = None
+        self.is_portable = False
         self.codes = []
         self.files = set()
         self.proxies = {}
         self.met = []
         self._roots = (0, [])
         self._patched = []
+        self._early = None
+        self._callables_of_scenario = ()
         self._callables = {
             id(real): (real, stand_in)
             for real, stand_in in (
@@ -86,34 +105,80 @@ class _Instrument:
         """Takes a tool number, tests the layout of the interpreter, and tells the native side what is known."""
         if self.tool is not None:
             return
-        _tools.require("exploration")
+        _tools.require_monitoring("exploration")
+        self.is_portable = _tools.is_portable_asked()
         tool = _tools.take()
+        try:
+            if not self.is_portable and not self._can_read_frames(tool):
+                self.is_portable = True
+            if self.is_portable:
+                self._tell(True)
+        except BaseException:
+            sys.monitoring.free_tool_id(tool)
+            raise
+        self.tool = tool
+        events = sys.monitoring.events
+        self._events = events.INSTRUCTION
+        sys.monitoring.register_callback(tool, events.PY_START, control.on_start)
+        if not self.is_portable:
+            sys.monitoring.register_callback(tool, events.INSTRUCTION, control.on_instruction)
+            return
+        self._events |= events.CALL | events.PY_RETURN
+        sys.monitoring.register_callback(tool, events.INSTRUCTION, control.on_instruction_shown)
+        sys.monitoring.register_callback(tool, events.CALL, control.on_call_shown)
+        sys.monitoring.register_callback(tool, events.PY_RETURN, control.on_return_shown)
+
+    def _can_read_frames(self, tool):
+        """Are frames and objects as expected? If so the native side has been told what is known."""
+        if not _layout.check(tool):
+            return False
+        try:
+            self._tell(False)
+        except RuntimeError:
+            return False
+        return True
+
+    def _tell(self, is_portable):
         table = _known.known(
             [real for real, _ in self._callables.values()],
             [_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock],
+            is_portable,
         )
         describers = {
             "describe": self._describe,
             "is_seen": is_seen,
             "stand_in": self._stand_in,
+            "is_free": _is_free,
+            "missing": sys.monitoring.MISSING,
             "shown": _words.shown,
             "loaded": _words.loaded,
         }
         control.install(table, sys.monitoring.DISABLE, describers)
-        if not _layout.check(tool):
-            raise _tools.refuse(tool, "exploration")
-        self.tool = tool
-        events = sys.monitoring.events
-        sys.monitoring.register_callback(self.tool, events.INSTRUCTION, control.on_instruction)
-        sys.monitoring.register_callback(self.tool, events.PY_START, control.on_start)
+
+    def granularity(self, names=(), is_any_container=False):
+        """What one step is, in words; `names` and `is_any_container` say what was not told apart."""
+        text = "one access to one object, of those that race"
+        if not self.is_portable:
+            return text
+        text += "; seen without reading frames: slower"
+        closures = [it.removesuffix(_code.OF_CLOSURE) for it in names if it.endswith(_code.OF_CLOSURE)]
+        attributes = [it for it in names if not it.endswith(_code.OF_CLOSURE)]
+        if closures:
+            text += f"; a variable of a closure is one place for all functions: {', '.join(closures)}"
+        if attributes:
+            text += f"; an attribute is one place for all objects: {', '.join(attributes)}"
+        if is_any_container:
+            text += "; all containers are one place"
+        return text
 
     def _describe(self, code):
         if not is_seen(code):
             return None
         self.codes.append(code)
         self.files.add(code.co_filename)
-        n_locals, file, instructions = _code.description(code)
-        sys.monitoring.set_local_events(self.tool, code, sys.monitoring.events.INSTRUCTION)
+        describe = _code.description_with_sources if self.is_portable else _code.description
+        n_locals, file, instructions = describe(code)
+        sys.monitoring.set_local_events(self.tool, code, self._events)
         return n_locals, file, _places.place(file)[0] == "own", instructions
 
     def _stand_in(self, thing):
@@ -125,6 +190,12 @@ class _Instrument:
             proxy = (thing, self._proxy(thing))
             self.proxies[id(thing)] = proxy
         return proxy[1]
+
+    def _early_stand_in(self, thing):
+        """What stands in for a thing that was there before the exploration; None if nothing does."""
+        if id(thing) in self._callables or type(thing) in _LOCKS:
+            return self._stand_in(thing)
+        return None
 
     def _proxy(self, thing):
         if isinstance(thing, _real.Condition):
@@ -155,9 +226,19 @@ class _Instrument:
         self._patched.append((owner, name, getattr(owner, name)))
         setattr(owner, name, value)
 
+    def within(self, *callables):
+        """For a scenario of these callables: they may hold locks that were made before."""
+        self._callables_of_scenario = callables
+        return self
+
     def __enter__(self):
         self.install()
         self.met = []
+        if self.is_portable:
+            self._early = _early.Early(self._early_stand_in)
+            self._early.replace(self._callables_of_scenario)
+            for real in _known.STEPWISE:
+                self._patch(builtins, real.__name__, _models.stepwise(real))
         _threads.hook_before = threading.excepthook
         self._patch(threading, "Lock", _locks.Lock)
         self._patch(threading, "_allocate_lock", _locks.Lock)
@@ -179,7 +260,7 @@ class _Instrument:
         self._patch(asyncio, "new_event_loop", _loop.new_event_loop)
         self._patch(asyncio.events, "new_event_loop", _loop.new_event_loop)
         for code in self.codes:
-            sys.monitoring.set_local_events(self.tool, code, sys.monitoring.events.INSTRUCTION)
+            sys.monitoring.set_local_events(self.tool, code, self._events)
         sys.monitoring.set_events(self.tool, sys.monitoring.events.PY_START)
         self._collects = gc.isenabled()
         gc.disable()
@@ -193,6 +274,10 @@ class _Instrument:
         while self._patched:
             owner, name, value = self._patched.pop()
             setattr(owner, name, value)
+        if self._early is not None:
+            self._early.put_back()
+            self._early = None
+        self._callables_of_scenario = ()
         self.proxies.clear()
         if self._collects:
             gc.enable()

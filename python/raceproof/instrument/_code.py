@@ -1,12 +1,15 @@
 """Describes code objects: which instructions may touch shared state, and how deep the value stack is before each.
 
 The depth is found by walking the control flow with `dis.stack_effect`; it does not depend on the run. The words for
-kinds of instructions are those of the native module.
+kinds of instructions are those of the native module. Where frames are not read, the sources of operands stand in the
+place of the depth.
 """
 
 import dis
 import linecache
 import re
+
+from raceproof.instrument import _operands
 
 _PLAIN = {
     "LOAD_ATTR": "load attribute",
@@ -41,20 +44,27 @@ _PLAIN = {
     "CALL_FUNCTION_EX": "call spread",
     "BEFORE_WITH": "enter",
 }
-_KINDS = {dis.opmap[name]: kind for name, kind in _PLAIN.items()}
-_BINARY = dis.opmap["BINARY_OP"]
-_IN_PLACE = {number for number, (_, sign) in enumerate(dis._nb_ops) if sign.endswith("=")}
+if "TO_BOOL" not in dis.opmap:
+    _PLAIN |= dict.fromkeys(("POP_JUMP_IF_TRUE", "POP_JUMP_IF_FALSE", "UNARY_NOT", "FORMAT_VALUE"), "read")
+_KINDS = {dis.opmap[name]: kind for name, kind in _PLAIN.items() if name in dis.opmap}
+_BINARY = dis.opmap.get("BINARY_OP")
+_SIGNS = [sign for _, sign in getattr(dis, "_nb_ops", ())]
+_IN_PLACE = {number for number, sign in enumerate(_SIGNS) if sign.endswith("=")}
+_ITEM = {number for number, sign in enumerate(_SIGNS) if sign == "[]"}
 _LOAD_ATTR, _LOAD_GLOBAL = dis.opmap["LOAD_ATTR"], dis.opmap["LOAD_GLOBAL"]
 # Of these the lowest bit of the operand says something else than the name.
 _SHIFTED = {_LOAD_ATTR, _LOAD_GLOBAL}
 ATTRIBUTE_STORES = {dis.opmap[name] for name in ("STORE_ATTR", "DELETE_ATTR")}
 GLOBAL_STORES = {dis.opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL")}
 _NAMED = ATTRIBUTE_STORES | GLOBAL_STORES | _SHIFTED
-_ENDS = {dis.opmap[name] for name in ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")}
+_ENDS = {dis.opmap.get(name) for name in ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")}
 _JUMPS = {*dis.hasjrel, *dis.hasjabs}
 _ALWAYS = {opcode for opcode in _JUMPS if dis.opname[opcode].startswith("JUMP")}
 _WRITES = {"store attribute", "store global", "store cell", "store item", "delete item", "store slice", "in place"}
 _TEXT_MAX = 60
+# Stands behind the name of a variable of a closure, where it is not told apart which closure it is; as in the native
+# module.
+OF_CLOSURE = " of a closure"
 
 
 def n_locals(code) -> int:
@@ -75,7 +85,7 @@ def sites(code):
     depths = _depths(code, instructions)
     found = []
     for number, (offset, opcode, argument) in enumerate(instructions):
-        kind = ("in place" if argument in _IN_PLACE else "binary") if opcode == _BINARY else _KINDS.get(opcode)
+        kind = _kind(opcode, argument)
         if kind is None or number not in depths:
             continue
         name = code.co_names[argument >> 1 if opcode in _SHIFTED else argument] if opcode in _NAMED else ""
@@ -83,6 +93,12 @@ def sites(code):
             kind = "load dict"
         found.append((offset, kind, depths[number], argument or 0, name))
     return found
+
+
+def _kind(opcode, argument):
+    if opcode != _BINARY:
+        return _KINDS.get(opcode)
+    return "load item" if argument in _ITEM else "in place" if argument in _IN_PLACE else "binary"
 
 
 def _depths(code, instructions):
@@ -109,21 +125,45 @@ def _depths(code, instructions):
 
 def description(code):
     """`(number of locals, file, instructions)`, each of these `(offset, kind, depth, operand, attribute, name in a
-    schedule, line, text)`."""
+    schedule, line, text, sources, asked)`; the last two are for those who do not read frames, and say nothing here."""
     instructions = {instruction.offset: instruction for instruction in dis.get_instructions(code)}
-    found = []
     names = {}
-    for offset, kind, depth, argument, attribute in sites(code):
-        instruction = instructions[offset]
-        line = instruction.positions.lineno or code.co_firstlineno
-        text = text_of(code, instruction) or (instruction.argval if isinstance(instruction.argval, str) else "")
-        short = (text or instruction.opname) + ("=" if kind in _WRITES else "")
-        name = f"{code.co_qualname}:{short}"
-        names[name] = names.get(name, 0) + 1
-        if names[name] > 1:
-            name = f"{name}~{names[name]}"
-        found.append((offset, kind, depth, argument, attribute, name, line, text))
+    found = [
+        (offset, kind, depth, argument, attribute, *_told(code, instructions[offset], kind, names), [], False)
+        for offset, kind, depth, argument, attribute in sites(code)
+    ]
     return n_locals(code), code.co_filename, found
+
+
+def description_with_sources(code):
+    """As `description`, with the sources of the operands from the top of the stack, and whether an instruction further
+    on asks for what this one came to. The depth is 0."""
+    instructions = list(dis.get_instructions(code))
+    sources, asked = _operands.sources(code, instructions)
+    names = {}
+    found = []
+    for it in instructions:
+        kind = _kind(it.opcode, it.arg)
+        if kind is None or it.offset not in sources:
+            continue
+        name = it.argval if it.opcode in _NAMED or kind.endswith("cell") else ""
+        if name == "__dict__" and it.opcode == _LOAD_ATTR:
+            kind = "load dict"
+        told = _told(code, it, kind, names)
+        found.append((it.offset, kind, 0, it.arg or 0, name, *told, sources[it.offset], it.offset in asked))
+    return n_locals(code), code.co_filename, found
+
+
+def _told(code, instruction, kind, names):
+    """The name in a schedule, the line, and the text of an instruction. `names` counts those that there are."""
+    line = instruction.positions.lineno or code.co_firstlineno
+    text = text_of(code, instruction) or (instruction.argval if isinstance(instruction.argval, str) else "")
+    short = (text or instruction.opname) + ("=" if kind in _WRITES else "")
+    name = f"{code.co_qualname}:{short}"
+    names[name] = names.get(name, 0) + 1
+    if names[name] > 1:
+        name = f"{name}~{names[name]}"
+    return name, line, text
 
 
 def text_of(code, instruction):

@@ -7,6 +7,7 @@ import _thread
 import array
 import builtins
 import collections
+import concurrent.futures
 import datetime
 import decimal
 import fractions
@@ -17,7 +18,7 @@ import types
 import uuid
 
 from raceproof._native import control
-from raceproof.instrument import _locks
+from raceproof.instrument import _clock, _locks
 
 _LOCKS = (control.Lock, control.RLock, control.Condition, _locks.Lock, _locks.RLock, _locks.Condition)
 _READ_ALL = {
@@ -29,7 +30,8 @@ _READ_ALL = {
 }
 _READ_KEY = {dict: "get __getitem__ __contains__", list: "__getitem__", set: "__contains__"}
 _UPDATE_KEY = {dict: "setdefault pop __setitem__ __delitem__", set: "add discard remove"}
-_STEPWISE = (sum, min, max, any, all)
+_PUT = {list: "append insert", collections.deque: "append appendleft"}
+STEPWISE = (sum, min, max, any, all)
 _READERS = (len, sorted, iter, repr, format, ascii, bin, chr, ord, divmod, pow, math.fsum, math.prod, functools.reduce)
 _NEUTRAL = "isinstance issubclass id callable super dir globals locals hash type print input open abs round".split()
 _IMMUTABLE = (
@@ -64,14 +66,67 @@ _IMMUTABLE = (
 )
 
 
+# They are steps of their own.
+_SYNCHRONISE = {
+    control.Lock: "acquire release locked __enter__ __exit__",
+    control.RLock: "acquire release locked __enter__ __exit__ _is_owned _release_save _acquire_restore",
+    control.Condition: "acquire release wait notify notify_all __enter__ __exit__",
+}
+_OF_CONTROL = (control.seat, control.is_iteration_atomic, control.spawn, control.join)
+# What these give is no container, or a new one.
+_PLAIN_FUNCTIONS = (
+    len,
+    isinstance,
+    issubclass,
+    id,
+    callable,
+    hash,
+    print,
+    repr,
+    format,
+    ascii,
+    bin,
+    chr,
+    ord,
+    hex,
+    sorted,
+)
+_PLAIN_FUNCTIONS += (sorted, any, all, sum, hasattr, setattr, delattr, dir, oct)
+_PLAIN_METHODS = {
+    list: "append extend insert remove clear sort reverse index count copy __len__ __contains__",
+    dict: "clear update copy fromkeys __len__ __contains__",
+    set: "add discard remove clear update copy union intersection difference symmetric_difference issubset issuperset "
+    "isdisjoint __len__ __contains__",
+    collections.deque: "append appendleft extend extendleft clear copy count index remove reverse rotate __len__",
+    **_SYNCHRONISE,
+}
+
+
+def _plain():
+    yield from _PLAIN_FUNCTIONS
+    yield from _OF_CONTROL
+    yield from _clock.CLOCKS.values()
+    yield concurrent.futures.ThreadPoolExecutor._counter
+    for kind, names in _PLAIN_METHODS.items():
+        yield from (found for name in names.split() if (found := getattr(kind, name, None)) is not None)
+    for kind in (str, bytes, int, float):
+        yield from (it for it in vars(kind).values() if isinstance(it, types.MethodDescriptorType))
+
+
 def _calls():
-    for table, word in ((_READ_ALL, "read all"), (_READ_KEY, "read key"), (_UPDATE_KEY, "update key")):
+    for table, word in ((_READ_ALL, "read all"), (_READ_KEY, "read key"), (_UPDATE_KEY, "update key"), (_PUT, "put")):
         for kind, names in table.items():
             for name in names.split():
                 method = getattr(kind, name, None)
                 if isinstance(method, types.MethodDescriptorType):
                     yield method, word
-    for function in _STEPWISE:
+    for kind, names in _SYNCHRONISE.items():
+        for name in names.split():
+            if (method := getattr(kind, name, None)) is not None:
+                yield method, "ignore"
+    for function in _OF_CONTROL:
+        yield function, "ignore"
+    for function in STEPWISE:
         yield function, "stepwise"
     for name in _NEUTRAL:
         function = getattr(builtins, name)
@@ -109,8 +164,8 @@ class _Callable:
         """Nothing."""
 
 
-def known(stand_ins, stand_in_types):
-    """The table."""
+def known(stand_ins, stand_in_types, is_portable=False):
+    """The table. With `is_portable` nothing stands on the layout of objects."""
     return {
         "calls": [(callable_, word) for callable_, word in _calls()],
         "stand_ins": list(stand_ins),
@@ -120,4 +175,6 @@ def known(stand_ins, stand_in_types):
         "python_call": _Callable(),
         "containers": [collections.deque, array.array],
         "over": list(_over()),
+        "plain": list(_plain()),
+        "is_portable": is_portable,
     }

@@ -125,7 +125,7 @@ def _run(
         if strategy not in ("auto", "dfs"):
             raise ValueError("`bound` goes with the strategies auto and dfs")
         strategy = f"dfs{bound}"
-    with INSTRUMENT:
+    with INSTRUMENT.within(setup, threads, invariant):
         report = control.run_exploration(
             request(
                 setup,
@@ -147,7 +147,8 @@ def _run(
         runs=report.runs,
         schedule=report.schedule,
         explanation=report.render() if report.verdict == "failed" else "",
-        certificate=report.certificate | {"visible": sorted(INSTRUMENT.files)},
+        certificate=report.certificate
+        | {"granularity": INSTRUMENT.granularity(*report.coarse), "visible": sorted(INSTRUMENT.files)},
         reason=report.reason,
         kind=report.kind,
         pattern=report.pattern,
@@ -200,6 +201,7 @@ def request(
         "setup": setup,
         "threads": _in_threads(threads),
         "invariant": invariant,
+        "granularity": INSTRUMENT.granularity(),
         "roots": INSTRUMENT.roots,
         "strategy": strategy,
         "max_runs": max_runs,

@@ -48,6 +48,8 @@ struct Scenario {
     threads: Vec<Py<PyAny>>,
     /// `(state)`: None if it holds, else what is wrong.
     invariant: Option<Py<PyAny>>,
+    /// What one step is, in words.
+    granularity: String,
     /// `()`: the dicts of globals and classes from which objects are numbered, besides the state.
     roots: Py<PyAny>,
     strategy: String,
@@ -78,11 +80,8 @@ impl Scenario {
             Some(text) => Explorer::replay(text, limits).map_err(|cause| PyValueError::new_err(cause.to_string()))?,
             None => Explorer::new(kind, limits, self.seed),
         };
-        let about = About {
-            semantics: self.semantics.clone(),
-            granularity: "one access to one object, of those that race".to_owned(),
-            visible: Vec::new(),
-        };
+        let about =
+            About { semantics: self.semantics.clone(), granularity: self.granularity.clone(), visible: Vec::new() };
         let explorer = explorer.about(about);
         Ok(if self.blocked_is_outcome { explorer.letting_threads_wait() } else { explorer })
     }
@@ -138,7 +137,7 @@ fn run_exploration(py: Python<'_>, scenario: Scenario) -> PyResult<Exploration> 
 
 /// Lets go of the objects of the last run.
 fn forget_objects() {
-    let old = SESSION.with(|session| session.naming.clear());
+    let old = SESSION.with(|session| (session.naming.clear(), std::mem::take(&mut session.results)));
     let _aside = Aside::step();
     drop(old);
 }
@@ -184,6 +183,12 @@ fn one_run(py: Python<'_>, scenario: &Scenario, kind: Kind, told: &mut Vec<Told>
             false => explorer.end(seen),
         };
         session.tells_all = !explorer.is_searching();
+        let loses_attributes = session.loses_attributes();
+        let explorer = session.explorer.as_mut().expect("an exploration is under way");
+        if loses_attributes && scenario.schedule.is_none() {
+            explorer
+                .untracked("attributes through the dict of an object, where objects or containers are not told apart");
+        }
         if session.naming.is_full() {
             explorer.untracked("objects beyond the first 200,000 of a run");
         }

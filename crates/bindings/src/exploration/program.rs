@@ -12,8 +12,10 @@ use pyo3::types::PyString;
 
 use super::session::{Code, Origin, SESSION};
 use crate::raw::baton::Aside;
-use crate::raw::observe::callback;
+use crate::raw::held::Held;
 use crate::raw::observe::operands::{Builtins, Call, Instruction, Kind, key_of_name};
+use crate::raw::observe::sources::{Origins, Source};
+use crate::raw::observe::{callback, portable};
 
 /// The functions of `raceproof.instrument` that are called from here.
 #[derive(FromPyObject)]
@@ -25,11 +27,18 @@ struct Describers {
     is_seen: Py<PyAny>,
     /// `(object)`: what stands in for it, or None.
     stand_in: Py<PyAny>,
+    /// `(lock)`: could it be taken without a wait?
+    is_free: Py<PyAny>,
+    /// What `sys.monitoring` shows in the place of an argument that there is not.
+    missing: Py<PyAny>,
     /// `(value)`: in words.
     shown: Py<PyAny>,
     /// `(object, key)`: what is read there, in words, or None.
     loaded: Py<PyAny>,
 }
+
+/// Stands behind the name of a variable of a closure; as in `raceproof.instrument`.
+const OF_CLOSURE: &str = " of a closure";
 
 static DESCRIBERS: PyOnceLock<Describers> = PyOnceLock::new();
 static IS_ITERATION_ATOMIC: AtomicBool = AtomicBool::new(false);
@@ -37,17 +46,28 @@ static IS_ITERATION_ATOMIC: AtomicBool = AtomicBool::new(false);
 /// Adds the functions.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let [on_instruction, on_start, on_probe] = callback::functions(module.py())?;
+    let [on_instruction_shown, on_call_shown, on_return_shown] = portable::functions(module.py())?;
+    module.add("on_instruction_shown", on_instruction_shown)?;
+    module.add("on_call_shown", on_call_shown)?;
+    module.add("on_return_shown", on_return_shown)?;
     module.add("on_instruction", on_instruction)?;
     module.add("on_start", on_start)?;
     module.add("on_probe", on_probe)?;
     module.add_function(wrap_pyfunction!(install, module)?)?;
     module.add_function(wrap_pyfunction!(expect, module)?)?;
+    module.add_function(wrap_pyfunction!(is_iteration_one_step, module)?)?;
     module.add_function(wrap_pyfunction!(can_observe, module)?)
 }
 
 /// Is C code that reads item by item one step in the exploration under way?
 pub fn is_iteration_atomic() -> bool {
     IS_ITERATION_ATOMIC.load(Relaxed)
+}
+
+/// The same for Python code.
+#[pyfunction(name = "is_iteration_atomic")]
+fn is_iteration_one_step() -> bool {
+    is_iteration_atomic()
 }
 
 /// Says whether it is.
@@ -70,6 +90,10 @@ pub struct Known {
     containers: Vec<Py<PyAny>>,
     /// An iterator or view, where it keeps what it goes over, and what that is.
     over: Vec<(Py<PyAny>, usize, Py<PyAny>)>,
+    /// Functions and methods in C whose results no thread shares.
+    plain: Vec<Py<PyAny>>,
+    /// Is the layout of objects not relied on?
+    is_portable: bool,
 }
 
 /// Takes what `raceproof.instrument` knows; once.
@@ -91,12 +115,17 @@ pub fn builtins(py: Python<'_>, known: Known) -> PyResult<Builtins> {
     known.stand_in_types.iter().for_each(|kind| builtins.add_stand_in_type(kind.as_ptr()));
     known.immutable.iter().for_each(|kind| builtins.add_immutable(kind.as_ptr()));
     known.locals.iter().for_each(|kind| builtins.add_local(kind.as_ptr()));
+    known.plain.iter().for_each(|callable| builtins.add_plain(callable.bind(py)));
     builtins.add_python_call(known.python_call.bind(py));
     known.containers.iter().for_each(|kind| builtins.add_container(kind.as_ptr()));
     for (sample, behind_header, target) in &known.over {
-        if !builtins.add_over(sample.bind(py), *behind_header, target.bind(py)) {
-            let kind = sample.bind(py).get_type();
-            return Err(PyRuntimeError::new_err(format!("{kind} does not look as in CPython 3.13")));
+        let (sample, target) = (sample.bind(py), target.bind(py));
+        let is_known = match known.is_portable {
+            true => builtins.add_viewer(sample, target),
+            false => builtins.add_over(sample, *behind_header, target),
+        };
+        if !is_known {
+            return Err(PyRuntimeError::new_err(format!("{} does not look as expected", sample.get_type())));
         }
     }
     // All of these are addresses of objects that must not go away.
@@ -108,9 +137,10 @@ pub fn builtins(py: Python<'_>, known: Known) -> PyResult<Builtins> {
 #[derive(FromPyObject)]
 struct Description(usize, String, bool, Vec<Described>);
 
-/// An instruction: offset, kind, depth, operand, attribute, name in a schedule, line, text.
+/// An instruction: offset, kind, depth, operand, attribute, name in a schedule, line, text, sources of its operands, and
+/// whether others ask for its result.
 #[derive(FromPyObject)]
-struct Described(usize, String, u16, u32, String, String, u32, String);
+struct Described(usize, String, u16, u32, String, String, u32, String, Vec<Source>, bool);
 
 /// A function starts whose code is not known.
 pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -120,15 +150,25 @@ pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
         describers.describe.bind(code.py()).call1((code,))?.extract()?
     };
     let Some(Description(n_locals, file, is_own, instructions)) = description else { return Ok(()) };
-    let keys: Vec<u32> = instructions.iter().map(|it| key_of_name(&PyString::new(code.py(), &it.4))).collect();
+    let names: Vec<_> = instructions.iter().map(|it| PyString::intern(code.py(), &it.4)).collect();
     SESSION.with(|session| {
         let mut sites = Vec::new();
-        for (Described(offset, kind, depth, arg, attribute, name, line, text), key) in
-            instructions.into_iter().zip(keys)
-        {
+        for (described, attribute) in instructions.into_iter().zip(&names) {
+            let Described(offset, kind, depth, arg, text_of_name, name, line, text, sources, is_asked) = described;
             let Some(kind) = Kind::parse(&kind) else { continue };
-            let instruction = Instruction { kind, depth, arg, name: session.name(&attribute, key) };
-            let site = session.add_site(instruction, Origin { name, file: file.clone(), line, text, is_own });
+            // A closure that is not known is no object whose attribute this could be.
+            let is_variable = matches!(kind, Kind::LoadCell | Kind::StoreCell) && !text_of_name.is_empty();
+            let number = match is_variable {
+                false => session.name(&text_of_name, key_of_name(attribute)),
+                true => {
+                    let text = text_of_name + OF_CLOSURE;
+                    session.name(&text, key_of_name(&PyString::new(code.py(), &text)))
+                }
+            };
+            let instruction = Instruction { kind, depth, arg, name: number };
+            let origins = Origins { sources, name: Held::of(attribute.as_any()), is_asked };
+            let origin = Origin { name, file: file.clone(), line, text, is_own };
+            let site = session.add_site(instruction, origin, origins);
             if sites.len() <= offset / 2 {
                 sites.resize(offset / 2 + 1, 0);
             }
@@ -151,6 +191,17 @@ pub fn stand_in<'py>(object: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, P
     let Some(describers) = DESCRIBERS.get(object.py()) else { return Ok(None) };
     let found = describers.stand_in.bind(object.py()).call1((object,))?;
     Ok((!found.is_none()).then_some(found))
+}
+
+/// Could the lock be taken without a wait?
+pub fn is_free(lock: &Bound<'_, PyAny>) -> PyResult<bool> {
+    let Some(describers) = DESCRIBERS.get(lock.py()) else { return Ok(true) };
+    describers.is_free.bind(lock.py()).call1((lock,))?.extract()
+}
+
+/// Is it what stands for an argument that there is not?
+pub fn is_missing(py: Python<'_>, object: *mut pyo3::ffi::PyObject) -> bool {
+    DESCRIBERS.get(py).is_some_and(|describers| describers.missing.as_ptr() == object)
 }
 
 /// A value in words.

@@ -40,14 +40,17 @@ pub struct Exploration {
     labels: Labels,
     lines: Vec<Line>,
     remedy: String,
+    /// Names of which each is one place for all objects, and whether all containers are one place.
+    coarse: (Vec<String>, bool),
 }
 
 impl Exploration {
     /// Of an outcome, with what was noted of its steps.
     pub fn new(outcome: Outcome, told: &[Told], session: &Session) -> Exploration {
         let labels = session.explorer.as_ref().map(|explorer| explorer.labels().clone()).unwrap_or_default();
+        let coarse = session.coarse();
         let Some(explanation) = &outcome.explanation else {
-            return Exploration { outcome, labels, lines: Vec::new(), remedy: String::new() };
+            return Exploration { outcome, labels, lines: Vec::new(), remedy: String::new(), coarse };
         };
         let steps = &explanation.trace.steps;
         let is_own = |idx: usize| {
@@ -88,7 +91,7 @@ impl Exploration {
         let has_own = all.iter().flatten().any(|line| line.is_own);
         let is_told = |line: &&Line| line.is_own || line.decides || !has_own;
         let lines = all.iter().flatten().filter(is_told).cloned().collect();
-        Exploration { lines, remedy: remedy.unwrap_or_default(), labels, outcome }
+        Exploration { lines, remedy: remedy.unwrap_or_default(), labels, outcome, coarse }
     }
 
     fn failure(&self) -> Option<&Failure> {
@@ -291,6 +294,12 @@ impl Exploration {
         all.set_item("spins", certificate.spins)?;
         all.set_item("untracked", &certificate.untracked)?;
         Ok(all)
+    }
+
+    /// What was not told apart: names of which each is one place for all objects, and whether all containers are one.
+    #[getter]
+    fn coarse(&self) -> (Vec<String>, bool) {
+        self.coarse.clone()
     }
 
     /// The failure as a report in one of the formats of `raceproof check`. If there is none the text is empty, and other

@@ -1,7 +1,7 @@
 //! All that the threads of an exploration share: the explorer, the sites of the program, and who is where.
 
 use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use explore::operation::{Effect, ObjectId, Operation, Place, ThreadId};
 use explore::trace::Label;
@@ -16,12 +16,17 @@ use super::gate;
 use crate::raw::baton::{DRIVER, Held, Seat};
 use crate::raw::observe::naming::Naming;
 use crate::raw::observe::operands::{Instruction, Part, Touch};
+use crate::raw::observe::sources::{Origins, Results};
 
 /// The session; whoever holds the baton looks at it.
 pub static SESSION: LazyLock<Held<Session>> = LazyLock::new(|| Held::new(Session::default()));
 
 /// The object whose attributes are those of all classes.
 const TYPES: u32 = u32::MAX;
+/// Every container, where one was touched of which it is not known which.
+const CONTAINERS: u32 = u32::MAX - 1;
+/// What is the own of the first thread; that of the others lies below.
+const OWN: u32 = u32::MAX - 2;
 /// Numbers of locks and conditions, by who made them: the setup of a run, a thread of a run, or what outlives runs.
 const LOCKS: u32 = 1 << 30;
 const LOCKS_OF_ONE: u32 = 1 << 20;
@@ -54,6 +59,8 @@ impl Origin {
 pub struct Site {
     pub instruction: Instruction,
     pub origin: Origin,
+    /// Where its operands come from, for those who do not read frames.
+    origins: Arc<Origins>,
     /// In the exploration under way; none before it is met there.
     label: Option<Label>,
     /// Is a choice of threads made before it?
@@ -73,6 +80,8 @@ struct Name {
     key: u32,
     is_written: bool,
     is_of_types: bool,
+    /// Was an object touched under this name of which it is not known which?
+    is_coarse: bool,
 }
 
 /// What a thread has to do.
@@ -145,6 +154,10 @@ pub struct Session {
     new_steps: Vec<u32>,
     is_stale: bool,
     is_any_written: bool,
+    /// Are all containers one place?
+    is_coarse: bool,
+    /// What instructions of this run came to, for those who do not read frames.
+    pub results: Results,
     /// Are all conflicting accesses steps, for a better story?
     pub tells_all: bool,
     pub told: Vec<Told>,
@@ -181,11 +194,16 @@ impl Session {
     }
 
     /// The number of a new site.
-    pub fn add_site(&mut self, instruction: Instruction, origin: Origin) -> u32 {
+    pub fn add_site(&mut self, instruction: Instruction, origin: Origin, origins: Origins) -> u32 {
         // A schedule that is replayed has named it: it was a step there.
         let is_step = self.explorer.as_ref().is_some_and(|explorer| explorer.knows_label(&origin.name));
-        self.sites.push(Site { instruction, origin, label: None, is_step });
+        self.sites.push(Site { instruction, origin, origins: Arc::new(origins), label: None, is_step });
         self.sites.len() as u32 - 1
+    }
+
+    /// Where the operands of an instruction come from.
+    pub fn origins(&self, site: u32) -> Arc<Origins> {
+        self.sites[site as usize].origins.clone()
     }
 
     /// The sites of a code object, which is kept alive by the caller.
@@ -259,12 +277,29 @@ impl Session {
 
     fn place(&mut self, seat: Seat, touch: &Touch) -> Option<(Action, Place)> {
         let Touch { action, object, part } = *touch;
+        if part == Part::Own {
+            return Some((action, Place::structure(OWN - seat as u32)));
+        }
+        let is_name = matches!(part, Part::Name(_));
+        if !is_name && (object.is_null() || self.is_coarse) {
+            // Until now the containers were told apart.
+            self.is_stale |= !self.is_coarse;
+            self.is_coarse = true;
+            return Some((action, Place::structure(CONTAINERS)));
+        }
         let key = match part {
             Part::All => return Some((action, Place::structure(self.naming.number(object, seat as usize)))),
+            Part::Own => return None,
             Part::Item(key) => key,
             Part::Name(number) => {
                 let name = &mut self.names[number as usize];
-                let is_type = Naming::is_type(object);
+                // Whatever object it is, the place is that of the name.
+                let is_type = object.is_null() || Naming::is_type(object);
+                if object.is_null() && !name.is_coarse {
+                    // Until now the objects were told apart.
+                    self.is_stale |= name.is_written && !name.is_of_types;
+                    (name.is_coarse, name.is_of_types) = (true, true);
+                }
                 if !action.writes() && !name.is_written && !self.is_any_written {
                     return None;
                 }
@@ -288,6 +323,24 @@ impl Session {
         self.naming.alias(dict, object, seat as usize);
         self.is_stale |= !self.is_any_written;
         self.is_any_written = true;
+    }
+
+    /// What was not told apart: the names of which each is one place for all objects, sorted, and whether all containers
+    /// are one.
+    pub fn coarse(&self) -> (Vec<String>, bool) {
+        let is_coarse = |number: u32| {
+            let name = self.names[number as usize];
+            name.is_coarse && name.is_written
+        };
+        let names = self.name_numbers.iter().filter(|(_, number)| is_coarse(**number)).map(|(name, _)| name.clone());
+        let mut names: Vec<String> = names.collect();
+        names.sort_unstable();
+        (names, self.is_coarse)
+    }
+
+    /// Can attributes be touched through the dict of an object without being seen as what they are?
+    pub fn loses_attributes(&self) -> bool {
+        self.is_any_written && (self.is_coarse || self.names.iter().any(|name| name.is_coarse))
     }
 
     /// The access is made.
@@ -349,8 +402,9 @@ impl Session {
     pub fn open(&mut self, explorer: Explorer, is_replay: bool, aims: Vec<Lines>, mutes: Vec<Lines>) {
         (self.aims, self.mutes) = (aims, mutes);
         for name in &mut self.names {
-            (name.is_written, name.is_of_types) = (false, false);
+            (name.is_written, name.is_of_types, name.is_coarse) = (false, false, false);
         }
+        self.is_coarse = false;
         // In a replay nothing is to be found out: the schedule knows the steps.
         self.is_any_written = is_replay;
         for site in &mut self.sites {

@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 
 use super::events::{self, disable, keep};
 use super::frame::{Frame, IS_KNOWN};
-use super::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, key_of_name};
+use super::operands::{Builtins, Instruction, Kind, Look, Operands, Part, Sight, Touch, key_of_name};
 use crate::exploration::gate;
 use crate::exploration::program;
 use crate::exploration::session::{SESSION, Visit};
@@ -23,7 +23,8 @@ use crate::raw::held::Held;
 use crate::raw::native_type::slot;
 use crate::raw::slots::raise;
 
-static BUILTINS: OnceLock<Builtins> = OnceLock::new();
+/// What is known of built-ins.
+pub static BUILTINS: OnceLock<Builtins> = OnceLock::new();
 static HAS_PASSED: AtomicBool = AtomicBool::new(false);
 
 /// Takes what is known of built-ins; once.
@@ -150,24 +151,38 @@ fn act(
             }
             return Ok(());
         }
-        Sight::Dict(object) => {
-            if seat != DRIVER {
-                let aside = Aside::step();
-                // SAFETY: the object is alive; this is what the instruction does.
-                let dict = unsafe { Held(ffi::PyObject_GenericGetDict(object, null_mut())) };
-                if dict.is_none() {
-                    // SAFETY: attached. It has none, which the instruction will say.
-                    unsafe { ffi::PyErr_Clear() };
-                    return Ok(());
-                }
-                drop(aside);
-                SESSION.with(|session| session.meet_dict(seat, object, dict.0));
-            }
-            return Ok(());
-        }
+        Sight::Dict(object) => return meet_dict(seat, object),
         Sight::Touches(one, two) => [Some(one), two],
         Sight::Dynamic(object, name, action) => [dynamic(py, seat, object, name, action), None],
     };
+    announce(seat, site, touches, || value(py, instruction, look))
+}
+
+/// The dict of the attributes of an object is got hold of.
+pub fn meet_dict(seat: baton::Seat, object: *mut PyObject) -> PyResult<()> {
+    if seat == DRIVER {
+        return Ok(());
+    }
+    let aside = Aside::step();
+    // SAFETY: the object is alive; this is what the instruction does.
+    let dict = unsafe { Held(ffi::PyObject_GenericGetDict(object, null_mut())) };
+    if dict.is_none() {
+        // SAFETY: attached. It has none, which the instruction will say.
+        unsafe { ffi::PyErr_Clear() };
+        return Ok(());
+    }
+    drop(aside);
+    SESSION.with(|session| session.meet_dict(seat, object, dict.0));
+    Ok(())
+}
+
+/// A thread is about to touch something: comes back when it may. `value` says what is read or written, in words.
+pub fn announce(
+    seat: baton::Seat,
+    site: u32,
+    touches: [Option<Touch>; 2],
+    value: impl FnOnce() -> Option<String>,
+) -> PyResult<()> {
     if seat == DRIVER {
         return Ok(());
     }
@@ -178,14 +193,15 @@ fn act(
         gate::step_at(operation, label)?;
         SESSION.with(|session| session.watch(seat, site, &places));
         if SESSION.with(|session| session.tells_all) {
-            let value = value(py, instruction, look);
+            let value = value();
             SESSION.with(|session| session.tell(value, None));
         }
     }
     Ok(())
 }
 
-fn dynamic(
+/// `getattr`, `setattr` and `delattr`.
+pub fn dynamic(
     py: Python<'_>,
     seat: baton::Seat,
     object: *mut PyObject,
@@ -204,10 +220,10 @@ fn dynamic(
 }
 
 /// What is read or written, in words.
-fn value(py: Python<'_>, instruction: &Instruction, look: &Look<'_>) -> Option<String> {
+pub fn value<F: Operands>(py: Python<'_>, instruction: &Instruction, look: &Look<'_, F>) -> Option<String> {
     let name = SESSION.with(|session| session.name_of(instruction.name));
     let _aside = Aside::step();
-    let frame = look.frame;
+    let frame = &look.frame;
     let operand = |k: usize| {
         let object = frame.operand(k);
         // SAFETY: operands are alive.

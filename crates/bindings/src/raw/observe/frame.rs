@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pyo3::ffi::{self, PyObject};
 
+use super::operands::Operands;
 use crate::raw::held::Held;
 use crate::raw::refcount;
 
@@ -70,28 +71,6 @@ impl Frame {
         Some(self.local_slot(self.n_locals + at))
     }
 
-    /// The value so far below the top of the stack, borrowed; null if there is none.
-    #[inline(always)]
-    pub fn operand(self, from_top: usize) -> *mut PyObject {
-        // SAFETY: whoever made the frame promised that so many values lie there.
-        self.slot(from_top).map_or(null_mut(), |slot| unsafe { *slot })
-    }
-
-    /// A local, cell or free variable, borrowed; null if it is not bound.
-    pub fn local(self, idx: usize) -> *mut PyObject {
-        if idx >= self.n_locals {
-            return null_mut();
-        }
-        // SAFETY: the frame has so many locals.
-        unsafe { *self.local_slot(idx) }
-    }
-
-    /// The globals of the function, borrowed.
-    pub fn globals(self) -> *mut PyObject {
-        // SAFETY: whoever made the frame promised this layout.
-        unsafe { *self.base.add(GLOBALS).cast::<*mut PyObject>() }
-    }
-
     /// Puts another value in the place of an operand: the instruction that comes next uses that one.
     pub fn replace(self, from_top: usize, value: Held) {
         if let Some(slot) = self.slot(from_top) {
@@ -103,6 +82,27 @@ impl Frame {
                 }
             }
         }
+    }
+}
+
+impl Operands for Frame {
+    #[inline(always)]
+    fn operand(&self, from_top: usize) -> *mut PyObject {
+        // SAFETY: whoever made the frame promised that so many values lie there.
+        self.slot(from_top).map_or(null_mut(), |slot| unsafe { *slot })
+    }
+
+    fn local(&self, idx: usize) -> *mut PyObject {
+        if idx >= self.n_locals {
+            return null_mut();
+        }
+        // SAFETY: the frame has so many locals.
+        unsafe { *self.local_slot(idx) }
+    }
+
+    fn globals(&self) -> *mut PyObject {
+        // SAFETY: whoever made the frame promised this layout.
+        unsafe { *self.base.add(GLOBALS).cast::<*mut PyObject>() }
     }
 }
 

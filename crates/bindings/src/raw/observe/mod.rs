@@ -2,6 +2,8 @@
 //! the frame that runs. Reads and never changes objects; a wrong layout is found by a self-test before anything is read
 //! for a user.
 //!
+//! `portable` and `sources` do without frames, for other interpreters.
+//!
 //! Described in the documentation of `sys.monitoring` (PEP 669) and `Include/internal/pycore_frame.h` of CPython 3.13.
 
 pub mod callback;
@@ -9,4 +11,6 @@ pub mod events;
 pub mod frame;
 pub mod naming;
 pub mod operands;
+pub mod portable;
 pub mod preempt;
+pub mod sources;

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
+use std::ffi::{c_int, c_void};
 use std::mem::size_of;
 use std::ptr::null_mut;
 
@@ -98,6 +99,8 @@ pub enum Part {
     /// The item under the key with this hash.
     Item(u32),
     All,
+    /// Something of the thread's own, whatever the object is.
+    Own,
 }
 
 /// One thing that an instruction does to one object.
@@ -133,6 +136,8 @@ pub enum Call {
     ReadKey,
     UpdateKey,
     UpdateAll,
+    /// Changes its object, and puts an argument into it without looking into that.
+    Put,
     /// Reads its arguments.
     ReadArguments,
     /// Changes its arguments: what is assumed of a function that is not known.
@@ -154,6 +159,7 @@ impl Call {
             "read key" => Call::ReadKey,
             "update key" => Call::UpdateKey,
             "update all" => Call::UpdateAll,
+            "put" => Call::Put,
             "read arguments" => Call::ReadArguments,
             "update arguments" => Call::UpdateArguments,
             "next" => Call::Next,
@@ -172,6 +178,8 @@ type Addresses = HashSet<usize, FxBuildHasher>;
 #[derive(Default)]
 pub struct Builtins {
     calls: HashMap<usize, Call, FxBuildHasher>,
+    /// Functions and methods whose results no thread shares.
+    plain: Addresses,
     stand_ins: Addresses,
     stand_in_types: Addresses,
     immutable: Addresses,
@@ -180,6 +188,8 @@ pub struct Builtins {
     containers: Addresses,
     /// Where a view or an iterator keeps what it goes over.
     over: HashMap<usize, usize, FxBuildHasher>,
+    /// Types of views and iterators of which it is not known where they keep it: they are asked what they refer to.
+    viewers: Addresses,
     /// What calls `__call__` of a class in Python.
     python_call: usize,
 }
@@ -204,6 +214,33 @@ impl Builtins {
         self.stand_in_types.insert(kind as usize);
     }
 
+    /// Does something stand in for this object?
+    pub fn has_stand_in(&self, object: *mut PyObject) -> bool {
+        self.stand_ins.contains(&(object as usize))
+    }
+
+    /// What a function or method in C does, if it is in the table.
+    pub fn call(&self, definition: usize) -> Option<Call> {
+        self.calls.get(&definition).copied()
+    }
+
+    /// Does an object of this type never change?
+    pub fn is_immutable(&self, kind: *mut ffi::PyTypeObject) -> bool {
+        self.immutable.contains(&(kind as usize))
+    }
+
+    /// What a function or method gives is no container, or a new one.
+    pub fn add_plain(&mut self, callable: &Bound<'_, PyAny>) {
+        // SAFETY: the object is alive.
+        let definition = unsafe { definition(callable.as_ptr()) };
+        self.plain.insert(definition.map_or(callable.as_ptr() as usize, |it| it.0));
+    }
+
+    /// Is what it gives no container, or a new one? Functions in Python are asked for by their address.
+    pub fn is_plain(&self, definition: usize) -> bool {
+        self.plain.contains(&definition)
+    }
+
     /// The attributes of objects of this type are each thread's own.
     pub fn add_local(&mut self, kind: *mut PyObject) {
         self.locals.insert(kind as usize);
@@ -217,11 +254,22 @@ impl Builtins {
     /// Objects of the type of `sample` keep what they go over so many bytes behind their header; in the sample that is
     /// `target`. Says whether it is so.
     pub fn add_over(&mut self, sample: &Bound<'_, PyAny>, behind_header: usize, target: &Bound<'_, PyAny>) -> bool {
-        self.over.insert(sample.get_type().as_ptr() as usize, behind_header);
         let size = sample.get_type().getattr("__basicsize__").and_then(|size| size.extract::<usize>());
         let is_within = size.is_ok_and(|size| size_of::<PyObject>() + behind_header + size_of::<usize>() <= size);
         // SAFETY: the sample is alive and so large.
-        is_within && unsafe { member(sample.as_ptr(), behind_header) } == target.as_ptr()
+        let is_so = is_within && unsafe { member(sample.as_ptr(), behind_header) } == target.as_ptr();
+        if is_so {
+            self.over.insert(sample.get_type().as_ptr() as usize, behind_header);
+        }
+        is_so
+    }
+
+    /// Objects of the type of `sample` say what they go over when they are asked what they refer to. Says whether that is
+    /// `target`.
+    pub fn add_viewer(&mut self, sample: &Bound<'_, PyAny>, target: &Bound<'_, PyAny>) -> bool {
+        self.viewers.insert(sample.get_type().as_ptr() as usize);
+        // SAFETY: the sample is alive.
+        unsafe { first_referent(sample.as_ptr()) == target.as_ptr() }
     }
 
     /// An object of a class in Python that can be called.
@@ -257,9 +305,33 @@ pub unsafe fn definition(callable: *mut PyObject) -> Option<(usize, *mut PyObjec
     None
 }
 
+/// Where operands come from.
+pub trait Operands {
+    /// The value so far below the top of the stack, borrowed; null if there is none, or if none that counts.
+    fn operand(&self, from_top: usize) -> *mut PyObject;
+    /// A local, cell or free variable, borrowed; null if it is not bound.
+    fn local(&self, idx: usize) -> *mut PyObject;
+    /// The globals of the function, borrowed.
+    fn globals(&self) -> *mut PyObject;
+}
+
+impl<T: Operands> Operands for &T {
+    fn operand(&self, from_top: usize) -> *mut PyObject {
+        (**self).operand(from_top)
+    }
+
+    fn local(&self, idx: usize) -> *mut PyObject {
+        (**self).local(idx)
+    }
+
+    fn globals(&self) -> *mut PyObject {
+        (**self).globals()
+    }
+}
+
 /// Looks at operands.
-pub struct Look<'a> {
-    pub frame: Frame,
+pub struct Look<'a, F = Frame> {
+    pub frame: F,
     pub builtins: &'a Builtins,
     /// Is C code that reads item by item one step?
     pub is_iteration_atomic: bool,
@@ -267,7 +339,7 @@ pub struct Look<'a> {
     pub key: Cell<Option<u32>>,
 }
 
-impl Look<'_> {
+impl<F: Operands> Look<'_, F> {
     /// What the instruction is about to touch.
     ///
     /// # Safety
@@ -331,13 +403,17 @@ impl Look<'_> {
         }
     }
 
-    fn has_stand_in(&self, object: *mut PyObject) -> bool {
+    /// Is it one of the locks that others stand in for?
+    pub fn has_stand_in(&self, object: *mut PyObject) -> bool {
         // SAFETY: operands are alive.
         !object.is_null() && self.builtins.stand_in_types.contains(&(unsafe { ffi::Py_TYPE(object) } as usize))
     }
 
     /// The container that an object is, views, or goes over; null if it is none of that.
-    unsafe fn container(&self, object: *mut PyObject) -> *mut PyObject {
+    ///
+    /// # Safety
+    /// The object is alive, or null, and the thread is attached.
+    pub unsafe fn container(&self, object: *mut PyObject) -> *mut PyObject {
         let mut object = object;
         // An iterator over an iterator over a view over a dict.
         for _ in 0..4 {
@@ -351,6 +427,10 @@ impl Look<'_> {
                     return object;
                 }
                 let Some(behind) = self.builtins.over.get(&(kind as usize)) else {
+                    if self.builtins.viewers.contains(&(kind as usize)) {
+                        object = first_referent(object);
+                        continue;
+                    }
                     let is_pack = kind == &raw mut ffi::PyTuple_Type && ffi::PyTuple_GET_SIZE(object) > 0;
                     object = if is_pack { ffi::PyTuple_GET_ITEM(object, 0) } else { null_mut() };
                     continue;
@@ -505,7 +585,11 @@ impl Look<'_> {
         }
     }
 
-    unsafe fn of_call(
+    /// What a call is about to touch. `above` values lie above the arguments.
+    ///
+    /// # Safety
+    /// The callable and its arguments are alive, and the thread is attached.
+    pub unsafe fn of_call(
         &self,
         callable: *mut PyObject,
         argument: impl Fn(usize) -> *mut PyObject,
@@ -595,6 +679,7 @@ impl Look<'_> {
                 Call::Dict => Sight::Dict(argument(first)),
                 _ if owner.is_null() => Sight::Nothing,
                 Call::ReadAll => one(Action::Read, owner, Part::All),
+                Call::Put => one(Action::Update, owner, Part::All),
                 Call::ReadKey => one(Action::Read, owner, key_of(owner, argument(first))),
                 Call::UpdateKey => match key_of(owner, argument(first)) {
                     Part::Item(key) if ffi::PyDict_Check(owner) == 0 || self.holds(owner, argument(first)) => {
@@ -654,6 +739,31 @@ impl Look<'_> {
             [sight, _] => sight,
         }
     }
+}
+
+/// The first object that another refers to, its type aside: null if there is none.
+///
+/// # Safety
+/// The object is alive, and the thread is attached.
+unsafe fn first_referent(object: *mut PyObject) -> *mut PyObject {
+    extern "C" fn visit(object: *mut PyObject, found: *mut c_void) -> c_int {
+        // SAFETY: `found` is what was handed to the traversal below.
+        unsafe {
+            if object.is_null() || ffi::PyType_Check(object) != 0 {
+                return 0;
+            }
+            *found.cast::<*mut PyObject>() = object;
+        }
+        1
+    }
+    let mut found: *mut PyObject = null_mut();
+    // SAFETY: the object is alive; a traversal reads it and runs no Python code.
+    unsafe {
+        if let Some(traverse) = (*ffi::Py_TYPE(object)).tp_traverse {
+            traverse(object, visit, (&raw mut found).cast());
+        }
+    }
+    found
 }
 
 /// The part of a container that a key names. Keys whose hash could run Python code name all of it.

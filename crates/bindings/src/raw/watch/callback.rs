@@ -19,7 +19,7 @@ use crate::raw::held::Held;
 use crate::raw::native_type::slot;
 use crate::raw::observe::events::{self, disable, keep};
 use crate::raw::observe::frame::{self, Frame};
-use crate::raw::observe::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, definition};
+use crate::raw::observe::operands::{Builtins, Instruction, Kind, Look, Operands, Part, Sight, Touch, definition};
 use crate::raw::refcount;
 use crate::raw::symbol;
 
@@ -192,6 +192,7 @@ impl Seen<'_> {
             match touch.part {
                 Part::Name(number) => self.note(me, object, NAME | u64::from(number), writes, false),
                 Part::Item(key) => self.note(me, object, ITEM | u64::from(key), writes, is_method),
+                Part::Own => {}
                 Part::All if matches!(self.instruction.kind, Kind::LoadCell | Kind::StoreCell) => {
                     self.note(me, object, CONTENT, writes, false);
                 }
