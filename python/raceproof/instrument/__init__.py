@@ -76,7 +76,6 @@ class _Instrument:
         self.tool = None
         self.is_portable = False
         self.codes = []
-        self.files = set()
         self.proxies = {}
         self.met = []
         self._roots = (0, [])
@@ -175,7 +174,6 @@ class _Instrument:
         if not is_seen(code):
             return None
         self.codes.append(code)
-        self.files.add(code.co_filename)
         describe = _code.description_with_sources if self.is_portable else _code.description
         n_locals, file, instructions = describe(code)
         sys.monitoring.set_local_events(self.tool, code, self._events)
@@ -207,19 +205,26 @@ class _Instrument:
             return (_ours.RLock if is_reentrant else _ours.Lock)(thing.name)
         return _locks.of_the_run(_locks.RLock if is_reentrant else _locks.Lock)
 
-    def roots(self):
-        """The globals of the modules whose code is seen, and the attributes of their classes."""
-        n_files, known = self._roots
-        if n_files != len(self.files):
-            known = []
+    def files(self):
+        """The files whose code the exploration has come to."""
+        return {self.codes[number].co_filename for number in control.entered()}
+
+    def roots(self, n_entered):
+        """The globals of the modules to whose code the exploration has come, and the attributes of their classes.
+
+        Only of these: what other explorations of the process have seen would make each run as slow as all of it.
+        """
+        n_known, known = self._roots
+        if n_known != n_entered:
+            files, known = self.files(), []
             for module in list(sys.modules.values()):
                 file = getattr(module, "__file__", None)
-                if file in self.files and _places.place(file)[0] in ("own", "raceproof"):
+                if file in files and _places.place(file)[0] in ("own", "raceproof"):
                     values = vars(module)
                     known.append(values)
                     name = module.__name__
                     known += [vars(it) for it in values.values() if isinstance(it, type) and it.__module__ == name]
-            self._roots = (len(self.files), known)
+            self._roots = (n_entered, known)
         return known
 
     def _patch(self, owner, name, value):
@@ -234,6 +239,7 @@ class _Instrument:
     def __enter__(self):
         self.install()
         self.met = []
+        self._roots = (0, [])
         if self.is_portable:
             self._early = _early.Early(self._early_stand_in)
             self._early.replace(self._callables_of_scenario)

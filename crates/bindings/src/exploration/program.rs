@@ -174,7 +174,7 @@ pub fn meet(code: &Bound<'_, PyAny>) -> PyResult<()> {
             }
             sites[offset / 2] = site + 1;
         }
-        session.add_code(code.as_ptr() as usize, Code { n_locals, sites });
+        session.add_code(code.as_ptr() as usize, Code::new(n_locals, sites));
     });
     Ok(())
 }

@@ -72,6 +72,14 @@ pub struct Code {
     pub n_locals: usize,
     /// For each two bytes of code the number of the site plus one.
     pub sites: Vec<u32>,
+    /// Has the exploration under way come to it?
+    is_entered: bool,
+}
+
+impl Code {
+    pub fn new(n_locals: usize, sites: Vec<u32>) -> Code {
+        Code { n_locals, sites, is_entered: false }
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -143,6 +151,8 @@ pub struct Session {
     codes: HashMap<usize, u32, FxBuildHasher>,
     code_list: Vec<Code>,
     last_code: (usize, u32),
+    /// The numbers of the code objects that the exploration under way has come to, in that order.
+    pub entered: Vec<u32>,
     sites: Vec<Site>,
     names: Vec<Name>,
     name_numbers: HashMap<String, u32>,
@@ -228,6 +238,11 @@ impl Session {
         if self.last_code.0 != address {
             let Some(idx) = self.codes.get(&address) else { return Visit::Never };
             self.last_code = (address, *idx);
+            let code = &mut self.code_list[*idx as usize];
+            if !code.is_entered {
+                code.is_entered = true;
+                self.entered.push(*idx);
+            }
         }
         let code = &self.code_list[self.last_code.1 as usize];
         let number = code.sites.get(offset / 2).copied().unwrap_or(0);
@@ -405,6 +420,10 @@ impl Session {
             (name.is_written, name.is_of_types, name.is_coarse) = (false, false, false);
         }
         self.is_coarse = false;
+        self.last_code = (0, 0);
+        for code in self.entered.drain(..) {
+            self.code_list[code as usize].is_entered = false;
+        }
         // In a replay nothing is to be found out: the schedule knows the steps.
         self.is_any_written = is_replay;
         for site in &mut self.sites {
