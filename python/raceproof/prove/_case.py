@@ -257,7 +257,7 @@ class Runner:
     def _explore(self, threads, invariant, **options):
         """An exploration in which threads without an end make one pass, and the line of the fault raises."""
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_once.threads_end())
+            stack.enter_context(_once.threads_end(any(call.once for call in self.case.calls)))
             if self.case.fault:
                 found = self._resolved[self.case.calls[0]][2]
                 function = inspect.unwrap(getattr(found, "__func__", found))
