@@ -14,7 +14,7 @@ import pytest
 if sys.version_info[:2] != (3, 13):
     pytest.skip("exploration needs CPython 3.13", allow_module_level=True)
 
-from raceproof.prove import Call, CannotBuild, Case, _search, _stubs, explore
+from raceproof.prove import Call, CannotBuild, Case, _case, _search, _stubs, explore
 from raceproof.prove._globals import Globals
 from raceproof.prove._outcomes import Form
 from raceproof.prove._values import Builder
@@ -168,3 +168,15 @@ def test_a_line_is_found_again_after_edits(tmp_path):
     assert _search._moved((path, 1, 1), overlay) == (path, 2, 2)
     assert _search._moved((path, 2, 2), overlay) is None
     assert _search._moved((path, 2, 3), overlay) == (path, 4, 4)
+
+
+def test_a_difference_is_named_where_it_is():
+    class Trial:
+        def __init__(self, n):
+            self.n_asked, self.name = n, "a"
+
+    one, other = Form().of({"a": Trial(1), "b": 2}), Form().of({"a": Trial(2), "b": 2})
+    path, now, before = _case._apart(one, other)
+    assert (path, now, before) == ("['a'].n_asked", ("int", 1), ("int", 2))
+    path, now, _ = _case._apart(Form().of([1, 2]), Form().of([1, 3]))
+    assert path == "" and now == Form().of([1, 2])

@@ -104,7 +104,8 @@ pub struct FixArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "`prove` imports and calls the code that it is about, each finding in a child process of its \
     own. The child has a limit of CPU time and of memory (setrlimit) and is killed after its time. Nothing else keeps \
-    the code from doing what it does: do not run it on code that you would not run.")]
+    the code from doing what it does: do not run it on code that you would not run.\n\nexit status: 1 if a finding fails, \
+    else 2 if one was given up or it could not be done, else 0")]
 pub struct ProveArgs {
     /// What is looked at, and how.
     #[command(flatten)]

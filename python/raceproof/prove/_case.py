@@ -257,7 +257,7 @@ class Runner:
     def _explore(self, threads, invariant, **options):
         """An exploration in which threads without an end make one pass, and the line of the fault raises."""
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_once.threads_end())
+            stack.enter_context(_once.threads_end(any(call.once for call in self.case.calls)))
             if self.case.fault:
                 found = self._resolved[self.case.calls[0]][2]
                 function = inspect.unwrap(getattr(found, "__func__", found))
@@ -485,6 +485,9 @@ class Runner:
         known = {serial[1] for serial in self.serial}
         if left not in known:
             place = self.case.place or "the state"
+            if len(known) == 1 and len(left) == 1:
+                path, now, serial = _apart(left[0], next(iter(known))[0])
+                return f"`{place}{path}` is {_words(now)} at the end, and after one call after another {_words(serial)}"
             return f"`{place}` is {_words(left)} at the end, and after one call after another {_either(known)}"
         return "the results are those of calls that run one after another, but not together"
 
@@ -511,13 +514,40 @@ def _amount(form):
     return form[:1] if isinstance(form, tuple) else form
 
 
+def _apart(one, other):
+    """Where two forms differ, as far inside as they are alike: how to get there, and what stands there."""
+    path = ""
+    while _is_object(one) and _is_object(other) and one[:2] == other[:2] and len(one) == len(other):
+        apart = [(a, b) for a, b in zip(one[2:], other[2:], strict=True) if a != b]
+        (a, b), *_ = apart
+        if len(apart) > 1 or not isinstance(a, tuple) or not isinstance(b, tuple) or a[0] != b[0] or len(a) != 2:
+            break
+        # An item of a dict, or an attribute; an item of a list has no key to name it by.
+        if one[0].lower().endswith("dict"):
+            path += f"[{_words(a[0])}]"
+        elif isinstance(a[0], str) and isinstance(a[1], tuple) and a[0].isidentifier() and not _is_plain(a):
+            path += f".{a[0]}"
+        else:
+            break
+        one, other = a[1], b[1]
+    return path, one, other
+
+
+def _is_plain(form):
+    return len(form) == 2 and form[0] in ("int", "float", "bool", "NoneType", "bytes", "complex")
+
+
+def _is_object(form):
+    return isinstance(form, tuple) and len(form) > 2 and isinstance(form[0], str) and isinstance(form[1], int)
+
+
 def _words(form):
     """A comparable form for people, short."""
     if isinstance(form, tuple) and len(form) == 1 and isinstance(form[0], tuple):
         return _words(form[0])
     if not isinstance(form, tuple):
         text = repr(form)
-    elif len(form) == 2 and form[0] in ("int", "float", "bool", "NoneType", "bytes", "complex"):
+    elif _is_plain(form):
         text = repr(form[1])
     elif len(form) == 2 and form[0] == "same":
         text = f"object {form[1] + 1} again"

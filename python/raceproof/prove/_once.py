@@ -50,13 +50,14 @@ def is_endless(function):
 
 
 @contextlib.contextmanager
-def threads_end():
-    """Threads whose function never returns make a pass and end."""
+def threads_end(is_once):
+    """Threads whose function never returns make a pass and end; with `is_once` those of any loop."""
     run = threading.Thread.run
 
     def once(thread):
         target = getattr(thread, "_target", None)
-        with contextlib.suppress(PassEnds), passing(target, target is not None and is_endless(target)):
+        ends = target is not None and (is_once or is_endless(target))
+        with contextlib.suppress(PassEnds), passing(target, ends):
             run(thread)
 
     threading.Thread.run = once

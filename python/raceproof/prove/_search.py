@@ -21,7 +21,7 @@ from raceproof.prove._case import Call, Case, Runner
 from raceproof.prove._load import CannotImport, Modules, TimeUp
 from raceproof.prove._values import CannotBuild
 
-_CASES_MAX = 160
+_CASES_MAX = 240
 _EXPLORED_MAX = 8
 _BEFORE_MAX = 10
 _REPEATED_MAX = 9
@@ -240,12 +240,13 @@ class Search:
                 if outcome is not None and outcome.verdict != "failed" and outcome.certificate["unfinished"]:
                     self.is_endless = True
                     return Found("gave_up", "the runs are too long", runner.case, None, runner, n_runs=runner.n_begun)
-                if outcome is None or outcome.verdict != "failed":
-                    outcome = runner.explore(self.max_runs, self.aims)
+                other, n_runs = None, 0
+                if outcome is None or outcome.verdict != "failed" or not self.is_here(outcome):
+                    outcome, other, n_runs = self._past_others(runner)
             except TimeUp as cause:
                 return Found("nothing_found", str(cause), runner.case, None, runner, n_runs=runner.n_begun)
-        found = Found(outcome.verdict, outcome.reason, runner.case, outcome, runner, n_runs=outcome.runs)
-        found.is_elsewhere = outcome.verdict == "failed" and not self.is_here(outcome)
+        found = _found(runner, outcome, other, n_runs or outcome.runs)
+        outcome = found.outcome
         if found.is_elsewhere and not any(decides for *_, decides in outcome.steps):
             # Tasks in the background, say, that come further or less far.
             found.verdict, found.outcome, found.is_elsewhere = "gave_up", None, False
@@ -253,9 +254,25 @@ class Search:
         if not runner.case.background and outcome.kind == "missed wake-up":
             # What it waits for may come from a thread that was not started.
             found.verdict, found.reason, found.outcome = "gave_up", "it waits for a thread that does not run", None
-        if outcome.verdict == "gave_up":
+        if outcome.verdict == "gave_up" or outcome.kind == "livelock":
             self.is_endless = True
         return found
+
+    def _past_others(self, runner):
+        """What comes of the scenario, another failure that was met on the way, and the runs. Another failure stops the
+        search for that of the finding: it cannot happen where no thread is switched."""
+        other, n_runs, mutes = None, 0, []
+        for _ in range(_OTHERS_MAX):
+            outcome = runner.explore(self.max_runs, self.aims, mutes)
+            n_runs += outcome.runs
+            deciding = [(file, line, line) for _, file, line, _, decides in outcome.steps if decides]
+            if outcome.verdict != "failed" or self.is_here(outcome):
+                return outcome, other, n_runs
+            other = other or outcome
+            mutes += deciding
+            if not deciding:
+                break
+        return other, other, n_runs
 
     def is_here(self, outcome):
         """Does the failure have to do with the lines or the place of the finding?"""
@@ -267,11 +284,11 @@ class Search:
             return _names(outcome.reason or "", self.place)
         if not self.place or self.expected in (["end"], ["own"]):
             return True
-        if _names(outcome.reason or "", self.place):
+        deciding = [(file, line, text) for _, file, line, text, decides in outcome.steps if decides]
+        if any(_names(text, self.place) or self._is_aim(file, line, text) for file, line, text in deciding):
             return True
-        for _, file, line, text, decides in outcome.steps:
-            if decides and (self._is_line(file, line) or _names(text, self.place)):
-                return True
+        if not deciding and _names(outcome.reason or "", self.place):
+            return True
         if outcome.kind in _STUCK or outcome.kind == "livelock":
             return False
         places = {(file, line) for _, file, line, _, _ in outcome.steps}
@@ -280,9 +297,12 @@ class Search:
             for side in self.sides
         )
 
-    def _is_line(self, file, line):
-        lines = [it for side in self.sides for it in side.lines]
-        return any(known == file and first <= line <= last for known, first, last in lines)
+    def _is_aim(self, file, line, text):
+        if any(known == file and first <= line <= last for known, first, last in self.aims):
+            return True
+        # Who takes the lock first decides on what is done with it, in the same function.
+        around = {(known, name) for known, first, _ in self.aims for name in _lines.functions_at(known, first)[:1]}
+        return "the lock" in text and any((file, name) in around for name in _lines.functions_at(file, line)[:1])
 
     # --- which scenarios there are
 
@@ -298,7 +318,7 @@ class Search:
                 for once, background in ((False, True), (False, False), (True, True)):
                     if (once or not background) and not (self.is_endless or is_endless):
                         continue
-                    if is_endless and not once:
+                    if (is_endless and not once) or (len(calls) == 1 and not background):
                         continue
                     if arguments == "program" and not self._has_starts(calls):
                         continue
@@ -410,15 +430,15 @@ class Search:
         others = [other for other in self._others(calls) if other not in calls]
         for other in others[:_BEFORE_MAX]:
             yield (other,)
-        for n_times in self._limits(calls):
-            for call in dict.fromkeys(calls):
-                yield (call,) * n_times
-        for n_times, call in itertools.product(range(2, _REPEATED_MAX), dict.fromkeys(calls)):
-            yield (call,) * n_times
         if len(set(calls)) > 1:
             yield tuple(dict.fromkeys(calls))
         for other, call in itertools.islice(itertools.product(others, dict.fromkeys(calls)), _BEFORE_MAX):
             yield other, call
+        for n_times, call in itertools.product(range(2, _REPEATED_MAX), dict.fromkeys(calls)):
+            yield (call,) * n_times
+        for n_times in self._limits(calls):
+            for call in dict.fromkeys(calls):
+                yield (call,) * n_times
         yield from itertools.islice(itertools.permutations(others[:5], 2), _BEFORE_MAX)
 
     def _limits(self, calls):
@@ -473,20 +493,9 @@ class Again(Search):
     def run(self) -> Found:
         runner = Runner(self.case, self.modules, self.kept)
         runner.run_serially()
-        other, n_runs, mutes = None, 0, []
-        for _ in range(_OTHERS_MAX):
-            outcome = runner.explore(self.max_runs, self.aims, mutes)
-            n_runs += outcome.runs
-            if outcome.verdict != "failed" or self.is_here(outcome):
-                break
-            # Another failure stops the search for that of the finding: it cannot happen where no thread is switched.
-            other = other or outcome
-            mutes += [(file, line, line) for _, file, line, _, decides in outcome.steps if decides]
-        is_other = other is not None and (outcome.verdict != "failed" or not self.is_here(outcome))
-        found = Found(outcome.verdict, outcome.reason, self.case, outcome, runner, n_scenarios=1, n_runs=n_runs)
-        if is_other:
-            found = dataclasses.replace(found, verdict="failed", reason=other.reason, outcome=other, is_elsewhere=True)
-        elif self.case.expects != "end" and not runner.serial:
+        outcome, other, n_runs = self._past_others(runner)
+        found = _found(runner, outcome, other, n_runs)
+        if not found.is_elsewhere and self.case.expects != "end" and not runner.serial:
             found.verdict, found.reason = "gave_up", "calls one after another do not come to their end"
         found.notes = self.notes(runner)
         return found
@@ -504,12 +513,14 @@ class Again(Search):
             return True
         return any(_names(text, self.place) or self._is_aim(file, line, text) for file, line, text in deciding)
 
-    def _is_aim(self, file, line, text):
-        if any(known == file and first <= line <= last for known, first, last in self.aims):
-            return True
-        # Who takes the lock first decides on what is done with it, in the same function.
-        around = {(known, name) for known, first, _ in self.aims for name in _lines.functions_at(known, first)[:1]}
-        return "the lock" in text and any((file, name) in around for name in _lines.functions_at(file, line)[:1])
+
+def _found(runner, outcome, other, n_runs):
+    """The failure of the finding if it came; else another one if there was any."""
+    if other is not None and (outcome is other or outcome.verdict != "failed"):
+        found = Found("failed", other.reason, runner.case, other, runner, is_elsewhere=True)
+    else:
+        found = Found(outcome.verdict, outcome.reason, runner.case, outcome, runner)
+    return dataclasses.replace(found, n_scenarios=1, n_runs=n_runs)
 
 
 def _names(text, place):

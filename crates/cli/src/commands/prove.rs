@@ -57,14 +57,11 @@ pub(super) fn run(args: &ProveArgs) -> Result<Exit, Error> {
 
 /// Makes something of each group, several at a time, and tells of each in the order of the groups, as soon as those
 /// before it are told.
-fn in_order<T: Send, R: Send>(
+fn in_order<T: Sync, R: Send>(
     groups: &[T],
     make: impl Fn(&T) -> Result<R, Error> + Sync,
     tell: impl Fn(&R) -> Result<(), Error> + Sync,
-) -> Result<Vec<R>, Error>
-where
-    T: Sync,
-{
+) -> Result<Vec<R>, Error> {
     let told = Mutex::new((0, groups.iter().map(|_| None).collect::<Vec<Option<R>>>()));
     // One after the other from the front, since that is the order in which they are told.
     let next = AtomicUsize::new(0);
