@@ -236,6 +236,8 @@ class _Instrument:
         if self.is_portable:
             self._early = _early.Early(self._early_stand_in)
             self._early.replace(self._callables_of_scenario)
+            for name in ("Lock", "RLock"):
+                self._patch(sys.modules["raceproof"], name, getattr(_ours, name))
             for real in _known.STEPWISE:
                 self._patch(builtins, real.__name__, _models.stepwise(real))
         _threads.hook_before = threading.excepthook
