@@ -190,6 +190,11 @@ class _Instrument:
             self.proxies[id(thing)] = proxy
         return proxy[1]
 
+    def instead_of(self, thing):
+        """What is to stand where this stood before the exploration that is under way, if one is: mostly the same."""
+        stand_in = self._early_stand_in(thing) if self._early is not None else None
+        return thing if stand_in is None else stand_in
+
     def _early_stand_in(self, thing):
         """What stands in for a thing that was there before the exploration; None if nothing does."""
         if id(thing) in self._callables or type(thing) in _LOCKS:
