@@ -189,6 +189,11 @@ class _Instrument:
             self.proxies[id(thing)] = proxy
         return proxy[1]
 
+    def instead_of(self, thing):
+        """What is to stand where this stood before the exploration that is under way, if one is: mostly the same."""
+        stand_in = self._early_stand_in(thing) if self._early is not None else None
+        return thing if stand_in is None else stand_in
+
     def _early_stand_in(self, thing):
         """What stands in for a thing that was there before the exploration; None if nothing does."""
         if id(thing) in self._callables or type(thing) in _LOCKS:
@@ -243,6 +248,8 @@ class _Instrument:
         if self.is_portable:
             self._early = _early.Early(self._early_stand_in)
             self._early.replace(self._callables_of_scenario)
+            for name in ("Lock", "RLock"):
+                self._patch(sys.modules["raceproof"], name, getattr(_ours, name))
             for real in _known.STEPWISE:
                 self._patch(builtins, real.__name__, _models.stepwise(real))
         _threads.hook_before = threading.excepthook

@@ -16,7 +16,14 @@ _OBJECTS_MAX = 200_000
 # Of the library, objects of these modules hold locks for the program; the others see to theirs.
 _LIBRARY = {"threading", "queue", "functools", "collections", "concurrent", "weakref", "sched", "types", "builtins"}
 # Modules of the library that keep locks of their own and whose code is seen.
-_LIBRARY_MODULES = {"concurrent.futures.thread", "concurrent.futures._base", "functools", "weakref", "sched"}
+_LIBRARY_MODULES = {
+    "collections",
+    "concurrent.futures.thread",
+    "concurrent.futures._base",
+    "functools",
+    "weakref",
+    "sched",
+}
 _IMMUTABLE = (str, bytes, int, float, complex, type(None), types.CodeType, range)
 
 

@@ -11,7 +11,7 @@ import functools
 import sys
 import types
 
-from raceproof.instrument import _places, is_seen
+from raceproof.instrument import INSTRUMENT, _places, is_seen
 
 _OBJECTS_MAX = 5_000
 _ABSENT = object()
@@ -231,6 +231,8 @@ def _write(holder, key, is_attribute, value):
 
 def _put_back(holder, key, is_attribute, value):
     now = _read(holder, key, is_attribute)
+    # In an exploration something else may stand there for a lock.
+    value = INSTRUMENT.instead_of(value)
     if now is value:
         return
     if value is not _ABSENT:

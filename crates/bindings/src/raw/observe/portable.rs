@@ -273,6 +273,7 @@ fn result(stand: &Stand) -> Value {
     unsafe {
         match stand.instruction.kind {
             Kind::LoadAttribute => exact(0).map_or(Value::Unknown, |object| sources::attribute(object, name)),
+            Kind::LoadDict => exact(0).map_or(Value::Unknown, sources::attributes),
             Kind::LoadGlobal => sources::global(shown, name),
             Kind::LoadCell => sources::variable(shown.frame, name),
             Kind::LoadItem => exact(1).map_or(Value::Unknown, |container| sources::item(container, exact(0))),

@@ -276,6 +276,12 @@ pub unsafe fn attribute(object: *mut PyObject, name: *mut PyObject) -> Value {
     }
 }
 
+/// The dict of the attributes of an object.
+pub fn attributes(object: *mut PyObject) -> Value {
+    // SAFETY: operands are alive, and the thread is attached. Without such a dict the instruction fails.
+    or_nothing(unsafe { ffi::PyObject_GenericGetDict(object, null_mut()) }).map_or(Value::Plain, Value::Exact)
+}
+
 unsafe fn read(object: *mut PyObject, name: *mut PyObject) -> Value {
     // SAFETY: the caller has seen that this runs no Python code. Without the attribute the instruction fails.
     or_nothing(unsafe { ffi::PyObject_GetAttr(object, name) }).map_or(Value::Plain, Value::Exact)
