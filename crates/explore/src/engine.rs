@@ -4,7 +4,7 @@
 //! always there. It allocates nothing once its memory has grown to the size of a run. It chooses nothing: that is the
 //! strategy's.
 
-use crate::operation::{Effect, Event, Operation, THREADS_MAX, ThreadId, ThreadSet};
+use crate::operation::{Effect, Event, ObjectId, Operation, THREADS_MAX, ThreadId, ThreadSet};
 use crate::state::State;
 use crate::trace::{Blocked, End, Label, Step, Trace, lead};
 
@@ -110,6 +110,12 @@ impl Engine {
     /// without its end.
     pub fn set_background(&mut self, thread: ThreadId) {
         self.background.insert(thread);
+    }
+
+    /// A thread makes a new lock that it holds from the beginning: not a step, since nobody else knows of it. It is
+    /// given back as any other, and never taken exclusively again.
+    pub fn hold(&mut self, thread: ThreadId, lock: ObjectId) {
+        self.state.hold(thread, lock);
     }
 
     /// What happened so far.

@@ -34,7 +34,18 @@ from raceproof.instrument import (
 )
 
 # Modules of the library that hold state which threads share. The others are taken to be right.
-_SEEN_MODULES = {"queue.py", "functools.py", "contextlib.py", "collections/__init__.py", "weakref.py", "sched.py"}
+_SEEN_MODULES = {
+    "queue.py",
+    "functools.py",
+    "contextlib.py",
+    "collections/__init__.py",
+    "weakref.py",
+    "_weakrefset.py",
+    "sched.py",
+    "asyncio/locks.py",
+    "asyncio/mixins.py",
+    "asyncio/queues.py",
+}
 _SEEN_FOLDERS = ("concurrent/futures/",)
 _SEEN_CLASSES = ("Event.", "Semaphore.", "BoundedSemaphore.", "Barrier.", "Condition.", "Timer.")
 
@@ -173,6 +184,7 @@ class _Instrument:
             self._patch(time, name, clock)
         self._patch(threading, "_time", _clock.CLOCKS["monotonic"])
         self._patch(queue, "time", _clock.CLOCKS["monotonic"])
+        self._patch(sys, "unraisablehook", _threads.unraisable(sys.unraisablehook))
         # It would tell of each thread that is unwound.
         self._patch(logging.getLogger("concurrent.futures"), "disabled", True)
         self._patch(asyncio, "new_event_loop", _loop.new_event_loop)

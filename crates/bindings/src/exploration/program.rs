@@ -68,6 +68,8 @@ pub struct Known {
     /// An object of a class in Python that can be called.
     python_call: Py<PyAny>,
     containers: Vec<Py<PyAny>>,
+    defaultdict: Py<PyAny>,
+    method_wrapper: Py<PyAny>,
     /// An iterator or view, where it keeps what it goes over, and what that is.
     over: Vec<(Py<PyAny>, usize, Py<PyAny>)>,
 }
@@ -92,6 +94,7 @@ pub fn builtins(py: Python<'_>, known: Known) -> PyResult<Builtins> {
     known.immutable.iter().for_each(|kind| builtins.add_immutable(kind.as_ptr()));
     known.locals.iter().for_each(|kind| builtins.add_local(kind.as_ptr()));
     builtins.add_python_call(known.python_call.bind(py));
+    builtins.set_types(known.defaultdict.as_ptr(), known.method_wrapper.as_ptr());
     known.containers.iter().for_each(|kind| builtins.add_container(kind.as_ptr()));
     for (sample, behind_header, target) in &known.over {
         if !builtins.add_over(sample.bind(py), *behind_header, target.bind(py)) {

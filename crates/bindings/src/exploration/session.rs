@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use rustc_hash::FxBuildHasher;
 
 use super::gate;
-use crate::raw::baton::{DRIVER, Held, Seat};
+use crate::raw::baton::{self, DRIVER, Held, Seat};
 use crate::raw::observe::naming::Naming;
 use crate::raw::observe::operands::{Instruction, Part, Touch};
 
@@ -81,6 +81,21 @@ struct Party {
     /// Instructions since it last announced something, or since it is unwound.
     n_events: u32,
     n_locks: u32,
+    /// The call in C that it is in, as far as it is known.
+    call: Option<InCall>,
+    /// Locks of flights that have landed, to be given back in its next steps.
+    landed: Vec<ObjectId>,
+}
+
+/// A step whose instruction may call back into Python code before it is done.
+#[derive(Clone, Copy)]
+pub struct InCall {
+    pub frame: usize,
+    pub code: usize,
+    pub site: u32,
+    pub operation: Operation,
+    pub label: Label,
+    pub places: [Option<(Action, Place)>; 2],
 }
 
 /// What is known of a step besides its site.
@@ -110,6 +125,8 @@ pub enum Visit {
     Never,
     /// Look at its operands.
     Look(u32, Instruction, usize),
+    /// The thread comes out of code in C that it has called, before that is done, if it is still below.
+    Back(InCall),
     /// The thread lets others go first.
     Yield,
     /// The thread is stopped.
@@ -145,6 +162,8 @@ pub struct Session {
     /// Locks that the setup has taken and not given back.
     pub n_held_by_driver: u32,
     racing: Vec<u32>,
+    /// The locks that stand for flights, by their numbers.
+    flights: HashMap<u64, ObjectId, FxBuildHasher>,
 }
 
 impl Session {
@@ -208,6 +227,11 @@ impl Session {
             let party = &mut self.parties[seat as usize];
             party.site = Some(number - 1);
             party.n_events += 1;
+            if let Some(call) = party.call.take()
+                && call.code != address
+            {
+                return Visit::Back(call);
+            }
             if party.n_events > EVENTS_MAX {
                 party.n_events = 0;
                 return if self.is_unwinding { Visit::Unwind } else { Visit::Yield };
@@ -288,9 +312,13 @@ impl Session {
                 self.visibility.step(thread, *action, *place);
             }
         }
-        if self.racing.is_empty() {
-            return;
+        if !self.racing.is_empty() {
+            self.take_racing(site);
         }
+    }
+
+    /// The sites that race become steps.
+    fn take_racing(&mut self, site: u32) {
         self.racing.push(site);
         for site in self.racing.drain(..) {
             if self.tells_all && !self.sites[site as usize].origin.is_own {
@@ -300,6 +328,59 @@ impl Session {
                 self.new_steps.push(site);
             }
         }
+    }
+
+    /// A thread is about to do a step in C that may call back.
+    pub fn enter_call(&mut self, seat: Seat, call: InCall) {
+        self.parties[seat as usize].call = Some(call);
+    }
+
+    /// A weak reference loses its object in this thread. Who asks it at the same time sees the one or the other, and no
+    /// step says so.
+    pub fn loses(&mut self, reference: *mut PyObject) {
+        let seat = baton::seat();
+        if self.is_unwinding || !(0..DRIVER).contains(&seat) {
+            return;
+        }
+        let (Some(number), Some(site)) = (self.naming.known(reference as usize), self.site_of(seat)) else { return };
+        let (thread, place) = (ThreadId(seat as u32), Place::structure(number));
+        self.visibility.access(thread, Action::Write, place, site, false, &mut self.racing);
+        if self.racing.is_empty() {
+            return;
+        }
+        if let Some(explorer) = &mut self.explorer {
+            explorer.untracked("when objects die that weak references point to");
+        }
+        self.take_racing(site);
+    }
+
+    // --- flights: what is made once, and who waits for it
+
+    /// A thread begins to make what others may wait for.
+    pub fn begin_flight(&mut self, seat: Seat, number: u64) {
+        let lock = self.new_lock(seat);
+        self.flights.insert(number, lock);
+        if let Some(explorer) = &mut self.explorer {
+            explorer.hold(ThreadId(seat as u32), lock);
+        }
+    }
+
+    /// It is made, or will not be.
+    pub fn end_flight(&mut self, seat: Seat, number: u64) {
+        if let Some(lock) = self.flights.get(&number).copied() {
+            self.visibility.release(ThreadId(seat as u32), lock);
+            self.parties[seat as usize].landed.push(lock);
+        }
+    }
+
+    /// A lock of a flight that the thread has to give back.
+    pub fn landed(&mut self, seat: Seat) -> Option<ObjectId> {
+        if self.is_unwinding { None } else { self.parties[seat as usize].landed.pop() }
+    }
+
+    /// The lock of a flight.
+    pub fn lock_of_flight(&self, number: u64) -> Option<ObjectId> {
+        self.flights.get(&number).copied()
     }
 
     /// The label of a site.
@@ -350,6 +431,7 @@ impl Session {
         self.parties.clear();
         self.background.clear();
         self.told.clear();
+        self.flights.clear();
         self.failure = None;
     }
 

@@ -12,11 +12,12 @@ use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 
 use super::events::{self, disable, keep};
-use super::frame::{Frame, IS_KNOWN};
+use super::factory;
+use super::frame::{Frame, IS_KNOWN, is_below};
 use super::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, key_of_name};
 use crate::exploration::gate;
 use crate::exploration::program;
-use crate::exploration::session::{SESSION, Visit};
+use crate::exploration::session::{InCall, SESSION, Visit};
 use crate::exploration::stepwise::Stepwise;
 use crate::raw::baton::{self, Aside, DRIVER, NOBODY};
 use crate::raw::held::Held;
@@ -50,8 +51,17 @@ slot! {
         }
         let code = *args;
         let offset = ffi::PyLong_AsSsize_t(*args.add(1)) as usize;
-        let (site, instruction, n_locals) = match SESSION.with(|session| session.visit(seat, code as usize, offset)) {
-            Visit::Never => return disable(),
+        let mut visit = SESSION.with(|session| session.visit(seat, code as usize, offset));
+        while let Visit::Back(call) = visit {
+            if is_below(call.frame, call.code)
+                && let Err(error) = come_back(seat, &call)
+            {
+                return raise(error);
+            }
+            visit = SESSION.with(|session| session.visit(seat, code as usize, offset));
+        }
+        let (site, instruction, n_locals) = match visit {
+            Visit::Never | Visit::Back(_) => return disable(),
             Visit::Unwind => return raise(gate::unwind()),
             Visit::Yield => return gate::step(Operation::Yield).map_or_else(raise, |_| keep()),
             Visit::Look(site, instruction, n_locals) => (site, instruction, n_locals),
@@ -181,7 +191,29 @@ fn act(
             let value = value(py, instruction, look);
             SESSION.with(|session| session.tell(value, None));
         }
+        if calls_back(instruction.kind) {
+            let (frame, code) = (look.frame.address(), look.frame.code());
+            let call = InCall { frame, code, site, operation, label, places };
+            SESSION.with(|session| session.enter_call(seat, call));
+            if instruction.kind == Kind::LoadItem {
+                factory::await_missing(look, &call)?;
+            }
+        }
     }
+    Ok(())
+}
+
+/// May the instruction run Python code before it has done what it does: a key's `__eq__`, what a cache calls, the key
+/// function of a sort?
+fn calls_back(kind: Kind) -> bool {
+    use Kind::{Call, CallNamed, CallSpread, Contains, DeleteItem, LoadItem, StoreItem};
+    matches!(kind, Call | CallNamed | CallSpread | Contains | DeleteItem | LoadItem | StoreItem)
+}
+
+/// Other threads come between the two halves of a call.
+pub fn come_back(seat: baton::Seat, call: &InCall) -> PyResult<()> {
+    gate::step_at(call.operation, call.label)?;
+    SESSION.with(|session| session.watch(seat, call.site, &call.places));
     Ok(())
 }
 
