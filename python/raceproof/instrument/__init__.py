@@ -40,7 +40,6 @@ _SEEN_MODULES = {
     "contextlib.py",
     "collections/__init__.py",
     "weakref.py",
-    "_weakrefset.py",
     "sched.py",
     "asyncio/locks.py",
     "asyncio/mixins.py",

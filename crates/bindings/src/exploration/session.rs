@@ -1,6 +1,6 @@
 //! All that the threads of an exploration share: the explorer, the sites of the program, and who is where.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
 
 use explore::operation::{Effect, ObjectId, Operation, Place, ThreadId};
@@ -162,6 +162,9 @@ pub struct Session {
     /// Locks that the setup has taken and not given back.
     pub n_held_by_driver: u32,
     racing: Vec<u32>,
+    /// The weak references that have lost their objects in this run.
+    lost: HashSet<u32, FxBuildHasher>,
+    is_death_missed: bool,
     /// The locks that stand for flights, by their numbers.
     flights: HashMap<u64, ObjectId, FxBuildHasher>,
 }
@@ -308,9 +311,15 @@ impl Session {
         for (action, place) in places.iter().flatten() {
             let asks_for_all = self.tells_all && self.sites[site as usize].origin.is_own;
             self.visibility.access(thread, *action, *place, site, asks_for_all, &mut self.racing);
+            if !self.racing.is_empty() && self.lost.contains(&place.object.0) {
+                self.is_death_missed = true;
+            }
             if is_step {
                 self.visibility.step(thread, *action, *place);
             }
+        }
+        if std::mem::take(&mut self.is_death_missed) {
+            self.miss_deaths();
         }
         if !self.racing.is_empty() {
             self.take_racing(site);
@@ -342,16 +351,20 @@ impl Session {
         if self.is_unwinding || !(0..DRIVER).contains(&seat) {
             return;
         }
-        let (Some(number), Some(site)) = (self.naming.known(reference as usize), self.site_of(seat)) else { return };
-        let (thread, place) = (ThreadId(seat as u32), Place::structure(number));
+        let Some(site) = self.site_of(seat) else { return };
+        let (thread, place) = (ThreadId(seat as u32), Place::structure(self.naming.number(reference, seat as usize)));
+        self.lost.insert(place.object.0);
         self.visibility.access(thread, Action::Write, place, site, false, &mut self.racing);
-        if self.racing.is_empty() {
-            return;
+        if !self.racing.is_empty() {
+            self.miss_deaths();
+            self.take_racing(site);
         }
+    }
+
+    fn miss_deaths(&mut self) {
         if let Some(explorer) = &mut self.explorer {
             explorer.untracked("when objects die that weak references point to");
         }
-        self.take_racing(site);
     }
 
     // --- flights: what is made once, and who waits for it
@@ -432,6 +445,7 @@ impl Session {
         self.background.clear();
         self.told.clear();
         self.flights.clear();
+        self.lost.clear();
         self.failure = None;
     }
 

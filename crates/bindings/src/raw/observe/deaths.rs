@@ -48,7 +48,7 @@ unsafe extern "C" fn trace(object: *mut PyObject, event: c_int, _: *mut c_void) 
             return 0;
         }
         let offset = (*kind).tp_weaklistoffset;
-        let first = if offset > 0 { *object.byte_offset(offset).cast::<*mut PyObject>() } else { null_mut() };
+        let first = if offset != 0 { *object.byte_offset(offset).cast::<*mut PyObject>() } else { null_mut() };
         SESSION.try_with(|session| {
             let mut reference = first;
             for _ in 0..REFERENCES_MAX {
