@@ -83,6 +83,7 @@ class _Instrument:
                 (_real.Condition, control.Condition),
                 (_native.Lock, _ours.Lock),
                 (_native.RLock, _ours.RLock),
+                (_native.RWLock, _ours.RWLock),
                 (_real.SimpleQueue, queue._PySimpleQueue),
                 (_real.start_new_thread, _threads.start_new_thread),
                 (_real.sleep, _clock.sleep),
@@ -99,7 +100,7 @@ class _Instrument:
         tool = _tools.take()
         table = _known.known(
             [real for real, _ in self._callables.values()],
-            [_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock],
+            [_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock, _native.RWLock],
         )
         describers = {
             "describe": self._describe,
@@ -141,6 +142,8 @@ class _Instrument:
         is_reentrant = isinstance(thing, (_real.RLock, _native.RLock))
         if thing._is_owned() if isinstance(thing, _real.RLock) else thing.locked():
             self.met.append("a lock that was held when the run began")
+        if isinstance(thing, _native.RWLock):
+            return _ours.RWLock(thing.name)
         if isinstance(thing, (_native.Lock, _native.RLock)):
             return (_ours.RLock if is_reentrant else _ours.Lock)(thing.name)
         return control.RLock() if is_reentrant else control.Lock()

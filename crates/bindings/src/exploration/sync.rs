@@ -27,6 +27,8 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ControlledLock>()?;
     module.add_class::<ControlledRLock>()?;
     module.add_class::<ControlledCondition>()?;
+    module.add_class::<SharedLock>()?;
+    module.add_function(wrap_pyfunction!(run_number, module)?)?;
     module.add_function(wrap_pyfunction!(sleep, module)?)?;
     module.add_function(wrap_pyfunction!(clock_ns, module)?)?;
     module.add_function(wrap_pyfunction!(join, module)?)?;
@@ -246,6 +248,51 @@ lock_type! {
 lock_type! {
     /// Stands in for `threading.RLock` in code under control.
     ControlledRLock, "RLock", true
+}
+
+/// A lock that many can share. Who holds it, and that nobody takes it twice, is for the caller to see to; it is taken in
+/// runs only.
+#[pyclass(frozen, module = "raceproof.instrument")]
+pub struct SharedLock(Core);
+
+#[pymethods]
+impl SharedLock {
+    #[new]
+    fn new() -> Self {
+        SharedLock(Core::new(false, None))
+    }
+
+    /// Takes it, shared or alone: False if that may not wait, or not so many seconds.
+    #[pyo3(signature = (is_shared, blocking, timeout = None))]
+    fn acquire(&self, is_shared: bool, blocking: bool, timeout: Option<f64>) -> PyResult<bool> {
+        let (lock, mode) = (self.0.id, mode(is_shared));
+        let operation = match blocking {
+            true => Operation::Acquire { lock, mode, timeout_ns: timeout.map(nanoseconds).transpose()? },
+            false => Operation::TryAcquire { lock, mode },
+        };
+        if matches!(step(operation)?, Effect::Failed | Effect::TimedOut) {
+            return Ok(false);
+        }
+        SESSION.with(|session| session.order().acquire(ThreadId(baton::me() as u32), lock));
+        Ok(true)
+    }
+
+    /// Gives it back.
+    fn release(&self, is_shared: bool) -> PyResult<()> {
+        SESSION.with(|session| session.order().release(ThreadId(baton::me() as u32), self.0.id));
+        step(Operation::Release { lock: self.0.id, mode: mode(is_shared) })?;
+        Ok(())
+    }
+}
+
+fn mode(is_shared: bool) -> LockMode {
+    if is_shared { LockMode::Shared } else { LockMode::Exclusive }
+}
+
+/// The number of the run: what a thread holds is its own in one run only.
+#[pyfunction]
+fn run_number() -> u64 {
+    gate::run()
 }
 
 /// Stands in for `threading.Condition` in code under control: a wait is one operation.
