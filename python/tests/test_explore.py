@@ -467,3 +467,50 @@ def test_a_failure_is_shown_in_each_format(format):
     shown = failed(state(n=0), [add, add], lambda s: s.n == 2).render(format)
     assert "lost update" in shown
     assert "s.n" in shown
+
+
+def test_threads_that_are_not_explored_go_on_as_ever():
+    over, began, errors = threading.Event(), threading.Event(), []
+
+    def work():
+        """Waits for another thread, through each of what `threading` and `queue` wait with."""
+        made = threading.Event()
+        answers, numbers = queue.Queue(), queue.SimpleQueue()
+        guard, together = threading.RLock(), threading.Barrier(2)
+
+        def answer():
+            with guard, threading.Lock():
+                made.set()
+                answers.put(1)
+                numbers.put(2)
+            together.wait(30)
+
+        helper = threading.Thread(target=answer)
+        helper.start()
+        assert made.wait(30) and (answers.get(timeout=30), numbers.get(timeout=30)) == (1, 2)
+        together.wait(30)
+        helper.join(30)
+        assert not helper.is_alive()
+
+    def go_on():
+        n_turns = 0
+        try:
+            while not over.is_set() or n_turns < 3:
+                work()
+                n_turns += 1
+                began.set()
+        except BaseException as error:
+            errors.append(error)
+            began.set()
+
+    stranger = threading.Thread(target=go_on)
+    stranger.start()
+    try:
+        assert began.wait(60)
+        for _ in range(5):
+            failed(state(n=0), [add, add], lambda s: s.n == 2)
+        explore(state(n=0), [add] * 4, max_runs=2000)
+    finally:
+        over.set()
+        stranger.join(120)
+    assert not stranger.is_alive() and not errors, errors

@@ -23,6 +23,7 @@ from raceproof.instrument import (
     _code,
     _known,
     _layout,
+    _locks,
     _loop,
     _models,
     _ours,
@@ -76,11 +77,11 @@ class _Instrument:
         self._callables = {
             id(real): (real, stand_in)
             for real, stand_in in (
-                (_real.Lock, control.Lock),
-                (_real.allocate_lock, control.Lock),
-                (_real.RLock, control.RLock),
-                (_real.make_rlock, control.RLock),
-                (_real.Condition, control.Condition),
+                (_real.Lock, _locks.Lock),
+                (_real.allocate_lock, _locks.Lock),
+                (_real.RLock, _locks.RLock),
+                (_real.make_rlock, _locks.RLock),
+                (_real.Condition, _locks.Condition),
                 (_native.Lock, _ours.Lock),
                 (_native.RLock, _ours.RLock),
                 (_native.RWLock, _ours.RWLock),
@@ -138,7 +139,7 @@ class _Instrument:
 
     def _proxy(self, thing):
         if isinstance(thing, _real.Condition):
-            return control.Condition(self._stand_in(thing._lock))
+            return _locks.of_the_run(_locks.Condition, self._stand_in(thing._lock))
         is_reentrant = isinstance(thing, (_real.RLock, _native.RLock))
         if thing._is_owned() if isinstance(thing, _real.RLock) else thing.locked():
             self.met.append("a lock that was held when the run began")
@@ -146,7 +147,7 @@ class _Instrument:
             return _ours.RWLock(thing.name)
         if isinstance(thing, (_native.Lock, _native.RLock)):
             return (_ours.RLock if is_reentrant else _ours.Lock)(thing.name)
-        return control.RLock() if is_reentrant else control.Lock()
+        return _locks.of_the_run(_locks.RLock if is_reentrant else _locks.Lock)
 
     def roots(self):
         """The globals of the modules whose code is seen, and the attributes of their classes."""
@@ -171,11 +172,11 @@ class _Instrument:
         self.install()
         self.met = []
         _threads.hook_before = threading.excepthook
-        self._patch(threading, "Lock", control.Lock)
-        self._patch(threading, "_allocate_lock", control.Lock)
-        self._patch(_thread, "allocate_lock", control.Lock)
-        self._patch(threading, "RLock", control.RLock)
-        self._patch(threading, "Condition", control.Condition)
+        self._patch(threading, "Lock", _locks.Lock)
+        self._patch(threading, "_allocate_lock", _locks.Lock)
+        self._patch(_thread, "allocate_lock", _locks.Lock)
+        self._patch(threading, "RLock", _locks.RLock)
+        self._patch(threading, "Condition", _locks.Condition)
         self._patch(queue, "SimpleQueue", queue._PySimpleQueue)
         self._patch(_thread, "start_new_thread", _threads.start_new_thread)
         self._patch(threading.Thread, "start", _threads.start)

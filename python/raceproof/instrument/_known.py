@@ -20,7 +20,9 @@ import uuid
 from itertools import zip_longest
 
 from raceproof._native import control
+from raceproof.instrument import _locks
 
+_LOCKS = (control.Lock, control.RLock, control.Condition, _locks.Lock, _locks.RLock, _locks.Condition)
 _READ_ALL = {
     list: "copy count index __len__ __iter__ __contains__ __reversed__",
     dict: "copy keys values items __len__ __iter__ __reversed__ fromkeys",
@@ -144,7 +146,7 @@ def known(stand_ins, stand_in_types):
         "calls": [(callable_, word) for callable_, word in _calls()],
         "stand_ins": list(stand_ins),
         "stand_in_types": list(stand_in_types),
-        "immutable": [*_IMMUTABLE, functools.partial, control.Lock, control.RLock, control.Condition],
+        "immutable": [*_IMMUTABLE, functools.partial, *_LOCKS],
         "locals": [_thread._local],
         "python_call": _Callable(),
         "containers": [collections.deque, array.array],
