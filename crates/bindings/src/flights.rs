@@ -11,8 +11,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
-use crate::exploration::gate;
 use crate::errors;
+use crate::exploration::gate;
 use crate::raw::{dict, sharing};
 use crate::wait;
 

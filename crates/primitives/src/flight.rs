@@ -8,8 +8,8 @@
 //! runs the maker, and by makers that wait for one another.
 
 use std::mem;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 

@@ -323,7 +323,9 @@ fn conclude(py: Python<'_>, tell: Bound<'_, PyAny>, branches: Bound<'_, PyAny>) 
         limits.push(format!("more than {CONFLICTS_MAX} conflicts, of which the later ones were not kept"));
     }
     if DETECTOR.found.lock().has_long_code {
-        limits.push(format!("a function with more than {INSTRUCTIONS_MAX} instructions, of which the later ones were not watched"));
+        limits.push(format!(
+            "a function with more than {INSTRUCTIONS_MAX} instructions, of which the later ones were not watched"
+        ));
     }
     if DETECTOR.memory.is_full() {
         limits.push("so many variables that not all of them were watched".to_owned());

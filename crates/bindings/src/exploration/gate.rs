@@ -217,10 +217,12 @@ fn worker(py: Python<'_>, number: usize) -> PyResult<()> {
         while baton::wait(seat, None) != baton::Wait::Here {}
         baton::sit(seat);
         let job = SESSION.with(|session| if session.is_unwinding { None } else { session.job(seat) });
-        let result = job.as_ref().map(|job| as_in_a_new_thread(|| match &job.argument {
-            Some(argument) => job.callable.call1(py, (argument,)),
-            None => job.callable.call0(py),
-        }));
+        let result = job.as_ref().map(|job| {
+            as_in_a_new_thread(|| match &job.argument {
+                Some(argument) => job.callable.call1(py, (argument,)),
+                None => job.callable.call0(py),
+            })
+        });
         let result = match give_back_landed() {
             Ok(()) => result,
             Err(error) => Some(result.unwrap_or(Ok(py.None())).and(Err(error))),

@@ -253,19 +253,23 @@ lock_type! {
 /// A lock that many can share. Who holds it, and that nobody takes it twice, is for the caller to see to; it is taken in
 /// runs only.
 #[pyclass(frozen, module = "raceproof.instrument")]
-pub struct SharedLock(Core);
+pub struct SharedLock {
+    core: Core,
+    /// What those who share it hand on: to whoever takes it alone, and not to one another.
+    shared: ObjectId,
+}
 
 #[pymethods]
 impl SharedLock {
     #[new]
     fn new() -> Self {
-        SharedLock(Core::new(false, None))
+        SharedLock { core: Core::new(false, None), shared: Core::new(false, None).id }
     }
 
     /// Takes it, shared or alone: False if that may not wait, or not so many seconds.
     #[pyo3(signature = (is_shared, blocking, timeout = None))]
     fn acquire(&self, is_shared: bool, blocking: bool, timeout: Option<f64>) -> PyResult<bool> {
-        let (lock, mode) = (self.0.id, mode(is_shared));
+        let (lock, mode) = (self.core.id, mode(is_shared));
         let operation = match blocking {
             true => Operation::Acquire { lock, mode, timeout_ns: timeout.map(nanoseconds).transpose()? },
             false => Operation::TryAcquire { lock, mode },
@@ -273,14 +277,21 @@ impl SharedLock {
         if matches!(step(operation)?, Effect::Failed | Effect::TimedOut) {
             return Ok(false);
         }
-        SESSION.with(|session| session.order().acquire(ThreadId(baton::me() as u32), lock));
+        let thread = ThreadId(baton::me() as u32);
+        SESSION.with(|session| {
+            session.order().acquire(thread, lock);
+            if !is_shared {
+                session.order().acquire(thread, self.shared);
+            }
+        });
         Ok(true)
     }
 
     /// Gives it back.
     fn release(&self, is_shared: bool) -> PyResult<()> {
-        SESSION.with(|session| session.order().release(ThreadId(baton::me() as u32), self.0.id));
-        step(Operation::Release { lock: self.0.id, mode: mode(is_shared) })?;
+        let handed_on = if is_shared { self.shared } else { self.core.id };
+        SESSION.with(|session| session.order().release(ThreadId(baton::me() as u32), handed_on));
+        step(Operation::Release { lock: self.core.id, mode: mode(is_shared) })?;
         Ok(())
     }
 }

@@ -73,7 +73,8 @@ unsafe fn next_of(reference: *mut PyObject) -> *mut PyObject {
 
 /// Asks for the news, or no longer; false if this interpreter gives none.
 pub fn listen(is_on: bool) -> bool {
-    let (Some(set), Some(get)) = (symbol::find(c"PyRefTracer_SetTracer"), symbol::find(c"PyRefTracer_GetTracer")) else {
+    let (Some(set), Some(get)) = (symbol::find(c"PyRefTracer_SetTracer"), symbol::find(c"PyRefTracer_GetTracer"))
+    else {
         return false;
     };
     // SAFETY: the functions have these types since 3.13, and the caller of a Python function is attached.

@@ -433,9 +433,8 @@ impl Look<'_> {
         unsafe {
             let behind = self.builtins.over.get(&(ffi::Py_TYPE(iterator) as usize));
             let pack = behind.map_or(null_mut(), |behind| member(iterator, *behind));
-            let has_two = !pack.is_null()
-                && ffi::Py_TYPE(pack) == &raw mut ffi::PyTuple_Type
-                && ffi::PyTuple_GET_SIZE(pack) > 1;
+            let has_two =
+                !pack.is_null() && ffi::Py_TYPE(pack) == &raw mut ffi::PyTuple_Type && ffi::PyTuple_GET_SIZE(pack) > 1;
             if has_two { self.container(ffi::PyTuple_GET_ITEM(pack, 1)) } else { null_mut() }
         }
     }
