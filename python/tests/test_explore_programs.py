@@ -453,7 +453,7 @@ def cache_of_what_counts():
     def setup():
         s = State(n=0)
 
-        @functools.lru_cache(maxsize=None)
+        @functools.cache
         def make(k):
             s.n += 1
             return k

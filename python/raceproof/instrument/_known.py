@@ -124,7 +124,11 @@ def _over():
 
 def _over_iterators(inner):
     """Iterators over other iterators; those over several keep a tuple of them."""
-    for iterator, offset in ((zip(inner, inner), 8), (map(max, inner, inner), 0), (zip_longest(inner, inner), 16)):
+    for iterator, offset in (
+        (zip(inner, inner, strict=False), 8),
+        (map(max, inner, inner), 0),
+        (zip_longest(inner, inner), 16),
+    ):
         yield iterator, offset, next(it for it in gc.get_referents(iterator) if type(it) is tuple)
     yield filter(None, inner), 8, inner
     for kind in (itertools.takewhile, itertools.dropwhile, itertools.filterfalse, itertools.starmap):
