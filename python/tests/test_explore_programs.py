@@ -5,6 +5,7 @@ A program gives a setup, its threads and an invariant.
 
 import asyncio
 import collections
+import contextvars
 import functools
 import heapq
 import itertools
@@ -410,6 +411,179 @@ def dunder_dict():
         s.n = s.n + 1
 
     return (lambda: State(n=0)), [inc, inc2], lambda s: s.n == 2
+
+
+@program(is_broken=True)
+def ordered_dict_iterated():
+    def walk(s):
+        for key in s.d:
+            s.last = key
+
+    def change(s):
+        s.d["z"] = 1
+
+    return (lambda: State(d=collections.OrderedDict(a=1, b=2), last=None)), [walk, change], None
+
+
+@program(is_broken=True)
+def second_of_zip():
+    def walk(s):
+        for _, value in zip((1, 2), s.values, strict=True):
+            s.last = value
+
+    def change(s):
+        s.values.clear()
+
+    return (lambda: State(values=[1, 2], last=None)), [walk, change], None
+
+
+@program(is_broken=True)
+def sort_with_key():
+    def sort(s):
+        s.values.sort(key=lambda _: s.order)
+
+    def add(s):
+        s.values.append(0)
+
+    return (lambda: State(values=[2, 1], order=0)), [sort, add], None
+
+
+@program(is_broken=True)
+def cache_of_what_counts():
+    def setup():
+        s = State(n=0)
+
+        @functools.cache
+        def make(k):
+            s.n += 1
+            return k
+
+        s.make = make
+        return s
+
+    def use(s):
+        s.make(1)
+
+    return setup, [use, use], lambda s: s.n == 1
+
+
+@program(is_broken=True)
+def slot_methods_by_name():
+    def inc(s):
+        dict.__setitem__(s.d, "n", dict.__getitem__(s.d, "n") + 1)
+
+    return (lambda: State(d={"n": 0})), [inc, inc], lambda s: s.d["n"] == 2
+
+
+@program(is_broken=True)
+def attributes_through_object():
+    class C:
+        n = 0
+
+    def inc(c):
+        object.__setattr__(c, "n", object.__getattribute__(c, "n") + 1)
+
+    return C, [inc, inc], lambda c: c.n == 2
+
+
+@program(is_broken=False)
+def defaultdict_with_factory():
+    def add(s):
+        s.d["k"].append(1)
+
+    def setup():
+        return State(d=collections.defaultdict(lambda: list(())))
+
+    # Some versions keep what was stored first, others what was stored last: the look and the store are two steps.
+    return setup, [add, add], lambda s: 1 <= len(s.d["k"]) <= 2
+
+
+@program(is_broken=True)
+def destructor_takes_the_lock():
+    def setup():
+        s = State(n=0, lock=threading.Lock())
+
+        class C:
+            def __del__(self):
+                with s.lock:
+                    s.n += 1
+
+        s.C = C
+        return s
+
+    def use(s):
+        c = s.C()
+        with s.lock:
+            s.n += 1
+            del c
+
+    return setup, [use, use], None
+
+
+@program(is_broken=False)
+def destructor_counts_locked():
+    def setup():
+        s = State(n=0, lock=threading.Lock())
+
+        class C:
+            def __del__(self):
+                with s.lock:
+                    s.n += 1
+
+        s.C = C
+        return s
+
+    def use(s):
+        s.C()
+
+    return setup, [use, use], lambda s: s.n == 2
+
+
+@program(is_broken=True)
+def weak_reference_asked_twice():
+    class C:
+        n = 0
+
+    def use(s):
+        s.is_there.wait()
+        if s.ref() is not None:
+            s.seen = s.ref().n
+
+    def make(s):
+        s.strong = C()
+        s.ref = weakref.ref(s.strong)
+        s.is_there.set()
+        s.strong = None
+
+    return (lambda: State(strong=None, ref=None, is_there=threading.Event(), seen=0)), [use, make], None
+
+
+VARIABLE = contextvars.ContextVar("variable", default=0)
+LOCAL = threading.local()
+
+
+@program(is_broken=False)
+def what_a_new_thread_has_not():
+    def use(s):
+        assert VARIABLE.get() == 0 and not hasattr(LOCAL, "n")
+        VARIABLE.set(1)
+        LOCAL.n = 1
+        with s.lock:
+            s.n += 1
+
+    return (lambda: State(n=0, lock=threading.Lock())), [use, use], lambda s: s.n == 2
+
+
+@program(is_broken=True)
+def asyncio_lock_of_two_loops():
+    def run(s):
+        async def main():
+            async with s.lock:
+                await asyncio.sleep(0)
+
+        asyncio.run(main())
+
+    return (lambda: State(lock=asyncio.Lock())), [run, run], None
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -122,3 +122,13 @@ def test_sleeps_end_in_the_order_of_time_where_nothing_else_is_to_do():
 
     outcome = explore(lambda: SimpleNamespace(log=[]), [long, short], lambda s: sorted(s.log) == ["long", "short"])
     assert outcome.verdict == "proved", (outcome.reason, outcome.certificate)
+
+
+def test_an_update_split_by_an_await_is_told_by_the_order_of_tasks():
+    async def add(s):
+        held = s.n
+        await asyncio.sleep(0)
+        s.n = held + 1
+
+    outcome = explore(lambda: SimpleNamespace(n=0), [add, add], lambda s: s.n == 2)
+    assert (outcome.verdict, outcome.pattern) == ("failed", "order of tasks at an await")

@@ -12,6 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyTuple};
 
 use crate::errors;
+use crate::exploration::gate;
 use crate::raw::{dict, sharing};
 use crate::wait;
 
@@ -70,7 +71,9 @@ pub fn take<'py>(owner: &Bound<'py, PyAny>, key: &Bound<'py, PyAny>) -> PyResult
     }
     // Joined and left while attached: a fork does not meet the lock that this takes.
     let ticket = flight.join(Who::thread(), Waker::Thread(thread::current())).map_err(|Circle| circle(py))?;
-    wait::until(py, None, |until| ticket.park(until).then_some(()))?;
+    if gate::wait_for_flight(flight.number(), None)?.is_none() {
+        wait::until(py, None, |until| ticket.park(until).then_some(()))?;
+    }
     Ok(Take::Over)
 }
 

@@ -8,6 +8,7 @@ use primitives::flight::{self, Circle, Waker, Who};
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 
+use crate::exploration::gate;
 use crate::raw::sharing;
 use crate::{errors, wait};
 
@@ -27,7 +28,11 @@ pub trait Outcome: Send + Sync + 'static {
 pub fn wait<T: Outcome>(py: Python<'_>, flight: &Arc<flight::Flight<T>>, until: Option<Instant>) -> PyResult<()> {
     let waker = Waker::Thread(thread::current());
     let ticket = flight.join(Who::thread(), waker).map_err(|Circle| circle(py))?;
-    let landed = wait::until(py, until, |until| ticket.park(until).then_some(()))?;
+    let rest = until.map(|until| until.saturating_duration_since(Instant::now()));
+    let landed = match gate::wait_for_flight(flight.number(), rest)? {
+        Some(has_landed) => has_landed.then_some(()),
+        None => wait::until(py, until, |until| ticket.park(until).then_some(()))?,
+    };
     landed.ok_or_else(|| errors::wait_timeout(py, "another caller's attempt took longer than the timeout"))
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::operation::{Effect, Event, Operation, THREADS_MAX, ThreadId, ThreadSet};
+use crate::operation::{Effect, Event, ObjectId, Operation, THREADS_MAX, ThreadId, ThreadSet};
 use crate::state::State;
 use crate::trace::{Blocked, End, Label, Step, Trace, lead};
 
@@ -133,6 +133,12 @@ impl Engine {
         let is_before = self.pending(thread).is_some_and(|(_, label)| self.aims.contains(&label));
         let last = self.trace.steps.last().filter(|step| step.event.thread == thread);
         is_before || last.is_some_and(|step| self.aims.contains(&step.label))
+    }
+
+    /// A thread makes a new lock that it holds from the beginning: not a step, since nobody else knows of it. It is
+    /// given back as any other, and never taken exclusively again.
+    pub fn hold(&mut self, thread: ThreadId, lock: ObjectId) {
+        self.state.hold(thread, lock);
     }
 
     /// What happened so far.

@@ -31,6 +31,8 @@ pub enum Pattern {
     Livelock,
     /// What is read has not been written yet, or no longer.
     WrongOrder,
+    /// Which task of an event loop goes on decides, and nothing is known of what they touch.
+    OrderOfTasks,
     /// None of these.
     Other,
 }
@@ -49,6 +51,7 @@ impl Pattern {
             Pattern::WaitCycle => "threads wait for each other",
             Pattern::Livelock => "livelock",
             Pattern::WrongOrder => "wrong order",
+            Pattern::OrderOfTasks => "order of tasks at an await",
             Pattern::Other => "interleaving",
         }
     }
@@ -183,6 +186,9 @@ pub fn pattern(trace: &Trace, failure: &Failure, decisive: &[(usize, usize)]) ->
     }
     match (found, decisive.is_empty()) {
         (Pattern::Other, false) => Pattern::WrongOrder,
+        (Pattern::Other, true) if trace.steps.iter().any(|step| step.event.operation.n_branches() > 1) => {
+            Pattern::OrderOfTasks
+        }
         _ => found,
     }
 }

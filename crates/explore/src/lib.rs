@@ -50,7 +50,7 @@ use engine::{Engine, Limits};
 use explain::Explanation;
 use happens_before::{Edges, HappensBefore};
 use judge::{Asked, Failure, judge};
-use operation::{Effect, Operation, ThreadId};
+use operation::{Effect, ObjectId, Operation, ThreadId};
 use outcome::{About, Certificate, Outcome, Reason, Verdict, conclude};
 use schedule::{Labels, NoSchedule, Schedule};
 use shrink::{Shrink, Steer};
@@ -290,6 +290,11 @@ impl Explorer {
     /// Says of a thread of this run that it serves others: see [`Engine::set_background`].
     pub fn set_background(&mut self, thread: ThreadId) {
         self.engine.set_background(thread);
+    }
+
+    /// A thread holds a new lock: see [`Engine::hold`].
+    pub fn hold(&mut self, thread: ThreadId, lock: ObjectId) {
+        self.engine.hold(thread, lock);
     }
 
     /// A thread says what it is about to do; the answer is who goes on.

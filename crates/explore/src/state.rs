@@ -182,6 +182,11 @@ impl State {
         }
     }
 
+    /// A thread holds a lock that nobody else knows of yet.
+    pub fn hold(&mut self, thread: ThreadId, lock: ObjectId) {
+        self.take(thread, lock, LockMode::Exclusive);
+    }
+
     fn take(&mut self, thread: ThreadId, lock: ObjectId, mode: LockMode) {
         let held = self.held_mut(lock);
         match mode {

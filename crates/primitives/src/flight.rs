@@ -8,8 +8,8 @@
 //! runs the maker, and by makers that wait for one another.
 
 use std::mem;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -115,6 +115,22 @@ fn closes_circle(waits: &[Wait], who: Who, maker: Who) -> bool {
     false
 }
 
+/// Who is told when flights begin and end, in the thread that does it: an exploration, to know who waits for whom. It gets
+/// the number of the flight, must not block, and may be called with locks held.
+pub struct News {
+    /// A flight begins.
+    pub begins: fn(u64),
+    /// It has landed, with or without an outcome.
+    pub ends: fn(u64),
+}
+
+static NEWS: OnceLock<&News> = OnceLock::new();
+
+/// Has somebody told of all flights from now on; only the first to ask is.
+pub fn tell(news: &'static News) {
+    let _ = NEWS.set(news);
+}
+
 enum State<T> {
     Flying(Vec<(u64, Waker)>),
     Landed(Option<Arc<T>>),
@@ -132,8 +148,12 @@ pub struct Flight<T> {
 impl<T> Flight<T> {
     /// A flight that `maker` will land.
     pub fn new(maker: Who) -> Arc<Self> {
+        let number = number();
+        if let Some(news) = NEWS.get() {
+            (news.begins)(number);
+        }
         Arc::new(Flight {
-            number: number(),
+            number,
             maker,
             stamp: Stamp::here(),
             is_landed: AtomicBool::new(false),
@@ -156,6 +176,9 @@ impl<T> Flight<T> {
         let before = mem::replace(&mut *state, State::Landed(outcome));
         self.is_landed.store(true, Ordering::Release);
         drop(state);
+        if let Some(news) = NEWS.get() {
+            (news.ends)(self.number);
+        }
         waits().retain(|wait| wait.flight != self.number);
         if let State::Flying(waiters) = before {
             waiters.into_iter().for_each(|(_, waker)| waker.wake());
@@ -188,6 +211,11 @@ impl<T> Flight<T> {
             }
         }
         Ok(ticket)
+    }
+
+    /// The number that [`News`] call it by.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Has it landed?

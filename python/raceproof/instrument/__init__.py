@@ -40,7 +40,17 @@ from raceproof.instrument import (
 )
 
 # Modules of the library that hold state which threads share. The others are taken to be right.
-_SEEN_MODULES = {"queue.py", "functools.py", "contextlib.py", "collections/__init__.py", "weakref.py", "sched.py"}
+_SEEN_MODULES = {
+    "queue.py",
+    "functools.py",
+    "contextlib.py",
+    "collections/__init__.py",
+    "weakref.py",
+    "sched.py",
+    "asyncio/locks.py",
+    "asyncio/mixins.py",
+    "asyncio/queues.py",
+}
 _SEEN_FOLDERS = ("concurrent/futures/",)
 _SEEN_CLASSES = ("Event.", "Semaphore.", "BoundedSemaphore.", "Barrier.", "Condition.", "Timer.")
 
@@ -92,6 +102,7 @@ class _Instrument:
                 (_real.Condition, _locks.Condition),
                 (_native.Lock, _ours.Lock),
                 (_native.RLock, _ours.RLock),
+                (_native.RWLock, _ours.RWLock),
                 (_real.SimpleQueue, queue._PySimpleQueue),
                 (_real.start_new_thread, _threads.start_new_thread),
                 (_real.sleep, _clock.sleep),
@@ -140,7 +151,7 @@ class _Instrument:
     def _tell(self, is_portable):
         table = _known.known(
             [real for real, _ in self._callables.values()],
-            [_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock],
+            [_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock, _native.RWLock],
             is_portable,
         )
         describers = {
@@ -206,6 +217,8 @@ class _Instrument:
         is_reentrant = isinstance(thing, (_real.RLock, _native.RLock))
         if thing._is_owned() if isinstance(thing, _real.RLock) else thing.locked():
             self.met.append("a lock that was held when the run began")
+        if isinstance(thing, _native.RWLock):
+            return _ours.RWLock(thing.name)
         if isinstance(thing, (_native.Lock, _native.RLock)):
             return (_ours.RLock if is_reentrant else _ours.Lock)(thing.name)
         return _locks.of_the_run(_locks.RLock if is_reentrant else _locks.Lock)
@@ -268,6 +281,7 @@ class _Instrument:
             self._patch(time, name, clock)
         self._patch(threading, "_time", _clock.CLOCKS["monotonic"])
         self._patch(queue, "time", _clock.CLOCKS["monotonic"])
+        self._patch(sys, "unraisablehook", _threads.unraisable(sys.unraisablehook))
         # It would tell of each thread that is unwound.
         self._patch(logging.getLogger("concurrent.futures"), "disabled", True)
         self._patch(asyncio, "new_event_loop", _loop.new_event_loop)

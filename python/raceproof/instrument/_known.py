@@ -12,10 +12,13 @@ import datetime
 import decimal
 import fractions
 import functools
+import gc
+import itertools
 import math
 import re
 import types
 import uuid
+from itertools import zip_longest
 
 from raceproof._native import control
 from raceproof.instrument import _clock, _locks
@@ -34,6 +37,8 @@ _PUT = {list: "append insert", collections.deque: "append appendleft"}
 STEPWISE = (sum, min, max, any, all)
 _READERS = (len, sorted, iter, repr, format, ascii, bin, chr, ord, divmod, pow, math.fsum, math.prod, functools.reduce)
 _NEUTRAL = "isinstance issubclass id callable super dir globals locals hash type print input open abs round".split()
+# Every class has them; what they do to a container that nobody else knows yet, no other thread can see.
+_OF_NO_CONTAINER = "__init__ __hash__ __repr__ __str__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__".split()
 _IMMUTABLE = (
     str,
     bytes,
@@ -118,7 +123,7 @@ def _calls():
         for kind, names in table.items():
             for name in names.split():
                 method = getattr(kind, name, None)
-                if isinstance(method, types.MethodDescriptorType):
+                if isinstance(method, (types.MethodDescriptorType, types.WrapperDescriptorType)):
                     yield method, word
     for kind, names in _SYNCHRONISE.items():
         for name in names.split():
@@ -126,6 +131,9 @@ def _calls():
                 yield method, "ignore"
     for function in _OF_CONTROL:
         yield function, "ignore"
+    for name in _OF_NO_CONTAINER:
+        yield getattr(object, name), "ignore"
+    yield type.__call__, "ignore"
     for function in STEPWISE:
         yield function, "stepwise"
     for name in _NEUTRAL:
@@ -136,6 +144,9 @@ def _calls():
         yield function, "read arguments"
     yield vars, "dict"
     yield next, "next"
+    yield object.__getattribute__, "get attribute"
+    yield object.__setattr__, "set attribute"
+    yield object.__delattr__, "set attribute"
     yield getattr, "get attribute"
     yield hasattr, "get attribute"
     yield setattr, "set attribute"
@@ -157,6 +168,30 @@ def _over():
     yield iter(members), 0, members
     yield iter(queue), 16, queue
     yield enumerate(inner), 8, inner
+    ordered = collections.OrderedDict(table)
+    for iterator in (iter(ordered), reversed(ordered), iter(ordered.items())):
+        yield iterator, 8, ordered
+    for view in (ordered.keys(), ordered.values(), ordered.items()):
+        yield view, 0, ordered
+    yield reversed(table), 0, table
+    yield from _over_iterators(inner)
+
+
+def _over_iterators(inner):
+    """Iterators over other iterators; those over several keep a tuple of them."""
+    for iterator, offset in (
+        (zip(inner, inner, strict=False), 8),
+        (map(max, inner, inner), 0),
+        (zip_longest(inner, inner), 16),
+    ):
+        yield iterator, offset, next(it for it in gc.get_referents(iterator) if type(it) is tuple)
+    yield filter(None, inner), 8, inner
+    for kind in (itertools.takewhile, itertools.dropwhile, itertools.filterfalse, itertools.starmap):
+        yield kind(max, inner), 8, inner
+    yield itertools.accumulate(inner), 8, inner
+    yield itertools.islice(inner, 1), 0, inner
+    yield itertools.pairwise(inner), 0, inner
+    yield itertools.groupby(inner), 0, inner
 
 
 class _Callable:
@@ -174,6 +209,8 @@ def known(stand_ins, stand_in_types, is_portable=False):
         "locals": [_thread._local],
         "python_call": _Callable(),
         "containers": [collections.deque, array.array],
+        "defaultdict": collections.defaultdict,
+        "method_wrapper": types.MethodWrapperType,
         "over": list(_over()),
         "plain": list(_plain()),
         "is_portable": is_portable,

@@ -102,3 +102,13 @@ def _call(function, args, kwargs):
         raise
     except BaseException as error:
         control.fail(error)
+
+
+def unraisable(before):
+    """`sys.unraisablehook`: what dies with its run, and is stopped in that, is worth no word."""
+
+    def hook(seen):
+        if seen.exc_type is not control.Unwind:
+            before(seen)
+
+    return hook

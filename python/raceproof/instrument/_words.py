@@ -29,10 +29,10 @@ def loaded(owner, key, is_item):
     cannot be said without running code of the program."""
     try:
         if is_item:
-            for kind in (dict, list):
-                if isinstance(owner, kind):
-                    return shown(kind.__getitem__(owner, key))
-            return None
+            if isinstance(owner, dict):
+                # Not `__getitem__`: that of a `defaultdict` would make what is missing.
+                return shown(dict.get(owner, key)) if dict.__contains__(owner, key) else None
+            return shown(list.__getitem__(owner, key)) if isinstance(owner, list) else None
         if isinstance(owner, types.CellType):
             return shown(owner.cell_contents)
         if type(owner) is dict:

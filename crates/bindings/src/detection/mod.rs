@@ -73,12 +73,17 @@ pub struct Detector {
     waits: Mutex<BTreeMap<u32, (Stack, Stack)>>,
 }
 
+/// Instructions of one function that are watched, of those that may touch something.
+const INSTRUCTIONS_MAX: usize = u16::MAX as usize - 1;
+
 #[derive(Default)]
 struct Found {
     seen: HashSet<(Relation, Stack, Stack, u64)>,
     raced: Vec<Raced>,
     /// Were there more conflicts than are kept?
     is_full: bool,
+    /// Was there a function with more instructions than are watched?
+    has_long_code: bool,
     /// Containers and cells have no names: they are numbered as they are met.
     numbers: HashMap<usize, usize>,
 }
@@ -146,7 +151,8 @@ pub fn describe(code: &Bound<'_, PyAny>) -> PyResult<Option<Code>> {
     let (mut sites, mut instructions) = (Vec::new(), Vec::new());
     for (offset, kind, depth, arg, attribute) in described {
         let Some(kind) = Kind::parse(&kind) else { continue };
-        if instructions.len() >= usize::from(u16::MAX) - 1 {
+        if instructions.len() >= INSTRUCTIONS_MAX {
+            DETECTOR.found.lock().has_long_code = true;
             break;
         }
         instructions.push(Instruction { kind, depth, arg, name: DETECTOR.names.number(code.py(), &attribute) });

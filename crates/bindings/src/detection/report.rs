@@ -13,7 +13,7 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use report::{Format, Page, Summary};
 
-use super::{CONFLICTS_MAX, DETECTOR};
+use super::{CONFLICTS_MAX, DETECTOR, INSTRUCTIONS_MAX};
 use crate::exploration::report::Spans;
 use crate::raw::watch::{deaths, stacks};
 
@@ -321,6 +321,11 @@ fn conclude(py: Python<'_>, tell: Bound<'_, PyAny>, branches: Bound<'_, PyAny>) 
     let mut limits = Vec::new();
     if DETECTOR.found.lock().is_full {
         limits.push(format!("more than {CONFLICTS_MAX} conflicts, of which the later ones were not kept"));
+    }
+    if DETECTOR.found.lock().has_long_code {
+        limits.push(format!(
+            "a function with more than {INSTRUCTIONS_MAX} instructions, of which the later ones were not watched"
+        ));
     }
     if DETECTOR.memory.is_full() {
         limits.push("so many variables that not all of them were watched".to_owned());

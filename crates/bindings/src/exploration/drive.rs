@@ -17,6 +17,7 @@ use super::program;
 use super::report::Exploration;
 use super::session::{Job, Lines, SESSION, Told, Turn};
 use crate::raw::baton::{self, Aside, DRIVER, Wait};
+use crate::raw::observe::deaths;
 use crate::raw::pin::Pinned;
 
 /// How often the driver looks for signals while a run goes on.
@@ -95,6 +96,7 @@ struct Driving;
 impl Drop for Driving {
     fn drop(&mut self) {
         SESSION.with(|session| session.explorer = None);
+        deaths::listen(false);
         baton::lay_down();
     }
 }
@@ -115,6 +117,9 @@ fn run_exploration(py: Python<'_>, scenario: Scenario) -> PyResult<Exploration> 
         return Err(PyRuntimeError::new_err("an exploration is under way in this process; one at a time"));
     }
     let driving = Driving;
+    if !deaths::listen(true) {
+        return Err(PyRuntimeError::new_err("the interpreter does not tell of objects that die"));
+    }
     let _pinned = Pinned::new();
     program::set_iteration_atomic(scenario.is_iteration_atomic);
     SESSION.with(|session| {

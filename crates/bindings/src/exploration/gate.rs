@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use explore::operation::{Effect, Operation, THREADS_MAX, ThreadId};
 use explore::trace::Label;
+use facts::LockMode;
 use pyo3::create_exception;
 use pyo3::exceptions::{PyBaseException, PyRuntimeError};
 use pyo3::prelude::*;
 
 use super::session::{Job, SESSION, Turn};
 use crate::raw::baton::{self, Aside, DRIVER, NOBODY, Seat};
+use crate::raw::fresh::as_in_a_new_thread;
 
 create_exception!(
     raceproof,
@@ -86,6 +88,11 @@ pub fn step(operation: Operation) -> PyResult<Effect> {
 
 /// The same at a label.
 pub fn step_at(operation: Operation, label: Label) -> PyResult<Effect> {
+    give_back_landed()?;
+    one_step(operation, label)
+}
+
+fn one_step(operation: Operation, label: Label) -> PyResult<Effect> {
     let seat = baton::me();
     match SESSION.with(|session| session.announce(seat, operation, label)) {
         Turn::Mine => {}
@@ -113,6 +120,50 @@ pub fn wait_for(timeout: Option<Duration>, mut is_over: impl FnMut() -> bool) ->
     }
     Ok(true)
 }
+
+/// Gives back the locks of the flights that this thread has landed. That is put off until here because whoever lands one
+/// may hold locks that are not seen.
+fn give_back_landed() -> PyResult<()> {
+    let seat = baton::me();
+    while let Some(lock) = SESSION.with(|session| session.landed(seat)) {
+        let label = SESSION.with(|session| session.label_of(seat));
+        one_step(Operation::Release { lock, mode: LockMode::Exclusive }, label)?;
+    }
+    Ok(())
+}
+
+/// Waits under control for a flight to land, so long at most; false if the time is over, None if it is not known and has
+/// to be waited for in another way.
+///
+/// # Errors
+/// [`Unwind`] if the run is over.
+pub fn wait_for_flight(number: u64, timeout: Option<Duration>) -> PyResult<Option<bool>> {
+    if !is_controlled() {
+        return Ok(None);
+    }
+    let Some(lock) = SESSION.with(|session| session.lock_of_flight(number)) else { return Ok(None) };
+    let timeout_ns = timeout.map(|timeout| u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+    // Never given back: nobody takes it alone again.
+    if step(Operation::Acquire { lock, mode: LockMode::Shared, timeout_ns })? == Effect::TimedOut {
+        return Ok(Some(false));
+    }
+    SESSION.with(|session| session.order().acquire(ThreadId(baton::me() as u32), lock));
+    Ok(Some(true))
+}
+
+/// News of flights, for `primitives::flight`.
+pub static FLIGHTS: primitives::flight::News = primitives::flight::News {
+    begins: |number| {
+        if is_controlled() {
+            SESSION.with(|session| session.begin_flight(baton::me(), number));
+        }
+    },
+    ends: |number| {
+        if is_controlled() {
+            SESSION.with(|session| session.end_flight(baton::me(), number));
+        }
+    },
+};
 
 /// Starts a thread under control that calls `callable()`: its number. By the driver it begins with the run. The run is
 /// complete without the end of one in the background.
@@ -166,16 +217,22 @@ fn worker(py: Python<'_>, number: usize) -> PyResult<()> {
         while baton::wait(seat, None) != baton::Wait::Here {}
         baton::sit(seat);
         let job = SESSION.with(|session| if session.is_unwinding { None } else { session.job(seat) });
-        let result = job.as_ref().map(|job| match &job.argument {
-            Some(argument) => job.callable.call1(py, (argument,)),
-            None => job.callable.call0(py),
+        let result = job.as_ref().map(|job| {
+            as_in_a_new_thread(|| match &job.argument {
+                Some(argument) => job.callable.call1(py, (argument,)),
+                None => job.callable.call0(py),
+            })
         });
+        let result = match give_back_landed() {
+            Ok(()) => result,
+            Err(error) => Some(result.unwrap_or(Ok(py.None())).and(Err(error))),
+        };
         let failure = {
             let _aside = Aside::step();
-            let failure = result.and_then(Result::err).and_then(|error| described(py, &error));
-            drop(job);
-            failure
+            result.as_ref().and_then(|result| result.as_ref().err()).and_then(|error| described(py, error))
         };
+        // What dies with it may run code, which is part of the run.
+        drop((job, result));
         let next = SESSION.with(|session| {
             if let (Some(what), false) = (failure, session.is_unwinding) {
                 session.failure.get_or_insert((ThreadId(seat as u32), what));

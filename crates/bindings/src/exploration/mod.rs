@@ -17,6 +17,7 @@ use crate::raw::observe::preempt;
 
 /// Adds the module `control`: what `raceproof.instrument` and `raceproof.testing` use, and nobody else.
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    primitives::flight::tell(&gate::FLIGHTS);
     let control = PyModule::new(module.py(), "control")?;
     for add in [gate::add, sync::add, stepwise::add, program::add, drive::add, preempt::add] {
         add(&control)?;

@@ -88,6 +88,8 @@ pub struct Known {
     /// An object of a class in Python that can be called.
     python_call: Py<PyAny>,
     containers: Vec<Py<PyAny>>,
+    defaultdict: Py<PyAny>,
+    method_wrapper: Py<PyAny>,
     /// An iterator or view, where it keeps what it goes over, and what that is.
     over: Vec<(Py<PyAny>, usize, Py<PyAny>)>,
     /// Functions and methods in C whose results no thread shares.
@@ -117,6 +119,7 @@ pub fn builtins(py: Python<'_>, known: Known) -> PyResult<Builtins> {
     known.locals.iter().for_each(|kind| builtins.add_local(kind.as_ptr()));
     known.plain.iter().for_each(|callable| builtins.add_plain(callable.bind(py)));
     builtins.add_python_call(known.python_call.bind(py));
+    builtins.set_types(known.defaultdict.as_ptr(), known.method_wrapper.as_ptr());
     known.containers.iter().for_each(|kind| builtins.add_container(kind.as_ptr()));
     for (sample, behind_header, target) in &known.over {
         let (sample, target) = (sample.bind(py), target.bind(py));

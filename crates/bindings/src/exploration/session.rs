@@ -1,6 +1,6 @@
 //! All that the threads of an exploration share: the explorer, the sites of the program, and who is where.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 
 use explore::operation::{Effect, ObjectId, Operation, Place, ThreadId};
@@ -13,7 +13,7 @@ use pyo3::prelude::*;
 use rustc_hash::FxBuildHasher;
 
 use super::gate;
-use crate::raw::baton::{DRIVER, Held, Seat};
+use crate::raw::baton::{self, DRIVER, Held, Seat};
 use crate::raw::observe::naming::Naming;
 use crate::raw::observe::operands::{Instruction, Part, Touch};
 use crate::raw::observe::sources::{Origins, Results};
@@ -107,6 +107,21 @@ struct Party {
     /// Instructions since it last announced something, or since it is unwound.
     n_events: u32,
     n_locks: u32,
+    /// The call in C that it is in, as far as it is known.
+    call: Option<InCall>,
+    /// Locks of flights that have landed, to be given back in its next steps.
+    landed: Vec<ObjectId>,
+}
+
+/// A step whose instruction may call back into Python code before it is done.
+#[derive(Clone, Copy)]
+pub struct InCall {
+    pub frame: usize,
+    pub code: usize,
+    pub site: u32,
+    pub operation: Operation,
+    pub label: Label,
+    pub places: [Option<(Action, Place)>; 2],
 }
 
 /// What is known of a step besides its site.
@@ -136,6 +151,8 @@ pub enum Visit {
     Never,
     /// Look at its operands.
     Look(u32, Instruction, usize),
+    /// The thread comes out of code in C that it has called, before that is done, if it is still below.
+    Back(InCall),
     /// The thread lets others go first.
     Yield,
     /// The thread is stopped.
@@ -181,6 +198,11 @@ pub struct Session {
     aims: Vec<Lines>,
     /// Lines at which no thread is switched.
     mutes: Vec<Lines>,
+    /// The weak references that have lost their objects in this run.
+    lost: HashSet<u32, FxBuildHasher>,
+    is_death_missed: bool,
+    /// The locks that stand for flights, by their numbers.
+    flights: HashMap<u64, ObjectId, FxBuildHasher>,
 }
 
 impl Session {
@@ -254,6 +276,11 @@ impl Session {
             let party = &mut self.parties[seat as usize];
             party.site = Some(number - 1);
             party.n_events += 1;
+            if let Some(call) = party.call.take()
+                && call.code != address
+            {
+                return Visit::Back(call);
+            }
             if party.n_events > EVENTS_MAX {
                 party.n_events = 0;
                 return if self.is_unwinding { Visit::Unwind } else { Visit::Yield };
@@ -365,13 +392,23 @@ impl Session {
         for (action, place) in places.iter().flatten() {
             let asks_for_all = self.tells_all && self.sites[site as usize].origin.is_own;
             self.visibility.access(thread, *action, *place, site, asks_for_all, &mut self.racing);
+            if !self.racing.is_empty() && self.lost.contains(&place.object.0) {
+                self.is_death_missed = true;
+            }
             if is_step {
                 self.visibility.step(thread, *action, *place);
             }
         }
-        if self.racing.is_empty() {
-            return;
+        if std::mem::take(&mut self.is_death_missed) {
+            self.miss_deaths();
         }
+        if !self.racing.is_empty() {
+            self.take_racing(site);
+        }
+    }
+
+    /// The sites that race become steps.
+    fn take_racing(&mut self, site: u32) {
         self.racing.push(site);
         for site in self.racing.drain(..) {
             if self.tells_all && !self.sites[site as usize].origin.is_own {
@@ -382,6 +419,63 @@ impl Session {
                 self.new_steps.push(site);
             }
         }
+    }
+
+    /// A thread is about to do a step in C that may call back.
+    pub fn enter_call(&mut self, seat: Seat, call: InCall) {
+        self.parties[seat as usize].call = Some(call);
+    }
+
+    /// A weak reference loses its object in this thread. Who asks it at the same time sees the one or the other, and no
+    /// step says so.
+    pub fn loses(&mut self, reference: *mut PyObject) {
+        let seat = baton::seat();
+        if self.is_unwinding || !(0..DRIVER).contains(&seat) {
+            return;
+        }
+        let Some(site) = self.site_of(seat) else { return };
+        let (thread, place) = (ThreadId(seat as u32), Place::structure(self.naming.number(reference, seat as usize)));
+        self.lost.insert(place.object.0);
+        self.visibility.access(thread, Action::Write, place, site, false, &mut self.racing);
+        if !self.racing.is_empty() {
+            self.miss_deaths();
+            self.take_racing(site);
+        }
+    }
+
+    fn miss_deaths(&mut self) {
+        if let Some(explorer) = &mut self.explorer {
+            explorer.untracked("when objects die that weak references point to");
+        }
+    }
+
+    // --- flights: what is made once, and who waits for it
+
+    /// A thread begins to make what others may wait for.
+    pub fn begin_flight(&mut self, seat: Seat, number: u64) {
+        let lock = self.new_lock(seat);
+        self.flights.insert(number, lock);
+        if let Some(explorer) = &mut self.explorer {
+            explorer.hold(ThreadId(seat as u32), lock);
+        }
+    }
+
+    /// It is made, or will not be.
+    pub fn end_flight(&mut self, seat: Seat, number: u64) {
+        if let Some(lock) = self.flights.get(&number).copied() {
+            self.visibility.release(ThreadId(seat as u32), lock);
+            self.parties[seat as usize].landed.push(lock);
+        }
+    }
+
+    /// A lock of a flight that the thread has to give back.
+    pub fn landed(&mut self, seat: Seat) -> Option<ObjectId> {
+        if self.is_unwinding { None } else { self.parties[seat as usize].landed.pop() }
+    }
+
+    /// The lock of a flight.
+    pub fn lock_of_flight(&self, number: u64) -> Option<ObjectId> {
+        self.flights.get(&number).copied()
     }
 
     /// The label of a site.
@@ -442,6 +536,8 @@ impl Session {
         self.parties.clear();
         self.background.clear();
         self.told.clear();
+        self.flights.clear();
+        self.lost.clear();
         self.failure = None;
     }
 

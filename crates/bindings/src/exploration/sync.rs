@@ -27,6 +27,8 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ControlledLock>()?;
     module.add_class::<ControlledRLock>()?;
     module.add_class::<ControlledCondition>()?;
+    module.add_class::<SharedLock>()?;
+    module.add_function(wrap_pyfunction!(run_number, module)?)?;
     module.add_function(wrap_pyfunction!(sleep, module)?)?;
     module.add_function(wrap_pyfunction!(clock_ns, module)?)?;
     module.add_function(wrap_pyfunction!(join, module)?)?;
@@ -246,6 +248,62 @@ lock_type! {
 lock_type! {
     /// Stands in for `threading.RLock` in code under control.
     ControlledRLock, "RLock", true
+}
+
+/// A lock that many can share. Who holds it, and that nobody takes it twice, is for the caller to see to; it is taken in
+/// runs only.
+#[pyclass(frozen, module = "raceproof.instrument")]
+pub struct SharedLock {
+    core: Core,
+    /// What those who share it hand on: to whoever takes it alone, and not to one another.
+    shared: ObjectId,
+}
+
+#[pymethods]
+impl SharedLock {
+    #[new]
+    fn new() -> Self {
+        SharedLock { core: Core::new(false, None), shared: Core::new(false, None).id }
+    }
+
+    /// Takes it, shared or alone: False if that may not wait, or not so many seconds.
+    #[pyo3(signature = (is_shared, blocking, timeout = None))]
+    fn acquire(&self, is_shared: bool, blocking: bool, timeout: Option<f64>) -> PyResult<bool> {
+        let (lock, mode) = (self.core.id, mode(is_shared));
+        let operation = match blocking {
+            true => Operation::Acquire { lock, mode, timeout_ns: timeout.map(nanoseconds).transpose()? },
+            false => Operation::TryAcquire { lock, mode },
+        };
+        if matches!(step(operation)?, Effect::Failed | Effect::TimedOut) {
+            return Ok(false);
+        }
+        let thread = ThreadId(baton::me() as u32);
+        SESSION.with(|session| {
+            session.order().acquire(thread, lock);
+            if !is_shared {
+                session.order().acquire(thread, self.shared);
+            }
+        });
+        Ok(true)
+    }
+
+    /// Gives it back.
+    fn release(&self, is_shared: bool) -> PyResult<()> {
+        let handed_on = if is_shared { self.shared } else { self.core.id };
+        SESSION.with(|session| session.order().release(ThreadId(baton::me() as u32), handed_on));
+        step(Operation::Release { lock: self.core.id, mode: mode(is_shared) })?;
+        Ok(())
+    }
+}
+
+fn mode(is_shared: bool) -> LockMode {
+    if is_shared { LockMode::Shared } else { LockMode::Exclusive }
+}
+
+/// The number of the run: what a thread holds is its own in one run only.
+#[pyfunction]
+fn run_number() -> u64 {
+    gate::run()
 }
 
 /// Stands in for `threading.Condition` in code under control: a wait is one operation.

@@ -23,6 +23,7 @@ const SEATS: usize = 65;
 
 thread_local! {
     static ME: Cell<Seat> = const { Cell::new(NOBODY) };
+    static SEAT: Cell<Seat> = const { Cell::new(NOBODY) };
 }
 
 static CHAIRS: [Futex; SEATS] = [const { Futex::new(0) }; SEATS];
@@ -37,6 +38,12 @@ pub fn me() -> Seat {
 /// Takes a seat, or leaves it ([`NOBODY`]).
 pub fn sit(seat: Seat) {
     ME.set(seat);
+    SEAT.set(seat);
+}
+
+/// The seat of this thread, also while it has stepped aside.
+pub fn seat() -> Seat {
+    SEAT.get()
 }
 
 /// The driver takes the baton that nobody has; false if somebody has it.
@@ -134,6 +141,18 @@ impl<T> Held<T> {
     /// With a first value.
     pub const fn new(value: T) -> Held<T> {
         Held(UnsafeCell::new(value), Cell::new(false))
+    }
+
+    /// The same for a thread that has stepped aside, or does not know whether it has the baton: nothing is done if it
+    /// has not, or is inside already.
+    pub fn try_with(&self, look: impl FnOnce(&mut T)) {
+        let mine = seat();
+        if mine == NOBODY || HOLDER.load(Ordering::Acquire) != mine || self.1.replace(true) {
+            return;
+        }
+        // SAFETY: this thread holds the baton and is not inside already.
+        look(unsafe { &mut *self.0.get() });
+        self.1.set(false);
     }
 
     /// Looks at the state. Runs no Python code inside.

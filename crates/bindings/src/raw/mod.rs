@@ -11,6 +11,7 @@ pub mod counter;
 pub mod detached;
 pub mod dict;
 pub mod dict_table;
+pub mod fresh;
 pub mod held;
 pub mod lazy;
 pub mod list;

@@ -6,17 +6,19 @@ use std::ptr::null_mut;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use explore::operation::Operation;
+use explore::operation::{Operation, Place};
+use explore::trace::Label;
 use facts::Action;
 use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 
 use super::events::{self, disable, keep};
-use super::frame::{Frame, IS_KNOWN};
+use super::factory;
+use super::frame::{Frame, IS_KNOWN, is_below};
 use super::operands::{Builtins, Instruction, Kind, Look, Operands, Part, Sight, Touch, key_of_name};
 use crate::exploration::gate;
 use crate::exploration::program;
-use crate::exploration::session::{SESSION, Visit};
+use crate::exploration::session::{InCall, SESSION, Visit};
 use crate::exploration::stepwise::Stepwise;
 use crate::raw::baton::{self, Aside, DRIVER, NOBODY};
 use crate::raw::held::Held;
@@ -51,8 +53,17 @@ slot! {
         }
         let code = *args;
         let offset = ffi::PyLong_AsSsize_t(*args.add(1)) as usize;
-        let (site, instruction, n_locals) = match SESSION.with(|session| session.visit(seat, code as usize, offset)) {
-            Visit::Never => return disable(),
+        let mut visit = SESSION.with(|session| session.visit(seat, code as usize, offset));
+        while let Visit::Back(call) = visit {
+            if is_below(call.frame, call.code)
+                && let Err(error) = come_back(seat, &call)
+            {
+                return raise(error);
+            }
+            visit = SESSION.with(|session| session.visit(seat, code as usize, offset));
+        }
+        let (site, instruction, n_locals) = match visit {
+            Visit::Never | Visit::Back(_) => return disable(),
             Visit::Unwind => return raise(gate::unwind()),
             Visit::Yield => return gate::step(Operation::Yield).map_or_else(raise, |_| keep()),
             Visit::Look(site, instruction, n_locals) => (site, instruction, n_locals),
@@ -155,7 +166,8 @@ fn act(
         Sight::Touches(one, two) => [Some(one), two],
         Sight::Dynamic(object, name, action) => [dynamic(py, seat, object, name, action), None],
     };
-    announce(seat, site, touches, || value(py, instruction, look))
+    let announced = announce(seat, site, touches, || value(py, instruction, look))?;
+    enter(seat, site, instruction.kind, look, (look.frame.address(), look.frame.code()), announced)
 }
 
 /// The dict of the attributes of an object is got hold of.
@@ -176,27 +188,65 @@ pub fn meet_dict(seat: baton::Seat, object: *mut PyObject) -> PyResult<()> {
     Ok(())
 }
 
-/// A thread is about to touch something: comes back when it may. `value` says what is read or written, in words.
+/// What a thread has announced and may now do.
+pub struct Announced {
+    operation: Operation,
+    label: Label,
+    places: [Option<(Action, Place)>; 2],
+}
+
+/// A thread is about to touch something: comes back when it may, with what it announced if that was a step. `value` says
+/// what is read or written, in words.
 pub fn announce(
     seat: baton::Seat,
     site: u32,
     touches: [Option<Touch>; 2],
     value: impl FnOnce() -> Option<String>,
-) -> PyResult<()> {
+) -> PyResult<Option<Announced>> {
     if seat == DRIVER {
-        return Ok(());
+        return Ok(None);
     }
     let mut places = [None, None];
-    let operation = SESSION.with(|session| session.touch(seat, site, touches, &mut places));
-    if let Some(operation) = operation {
-        let label = SESSION.with(|session| session.label(site));
-        gate::step_at(operation, label)?;
-        SESSION.with(|session| session.watch(seat, site, &places));
-        if SESSION.with(|session| session.tells_all) {
-            let value = value();
-            SESSION.with(|session| session.tell(value, None));
-        }
+    let Some(operation) = SESSION.with(|session| session.touch(seat, site, touches, &mut places)) else {
+        return Ok(None);
+    };
+    let label = SESSION.with(|session| session.label(site));
+    gate::step_at(operation, label)?;
+    SESSION.with(|session| session.watch(seat, site, &places));
+    if SESSION.with(|session| session.tells_all) {
+        let value = value();
+        SESSION.with(|session| session.tell(value, None));
     }
+    Ok(Some(Announced { operation, label, places }))
+}
+
+/// The step is the first half of an instruction that may call back Python code, in the frame at this address, which runs
+/// this code.
+pub fn enter<F: Operands>(
+    seat: baton::Seat,
+    site: u32,
+    kind: Kind,
+    look: &Look<'_, F>,
+    (frame, code): (usize, usize),
+    announced: Option<Announced>,
+) -> PyResult<()> {
+    let Some(Announced { operation, label, places }) = announced.filter(|_| calls_back(kind)) else { return Ok(()) };
+    let call = InCall { frame, code, site, operation, label, places };
+    SESSION.with(|session| session.enter_call(seat, call));
+    if kind == Kind::LoadItem { factory::await_missing(look, &call) } else { Ok(()) }
+}
+
+/// May the instruction run Python code before it has done what it does: a key's `__eq__`, what a cache calls, the key
+/// function of a sort?
+fn calls_back(kind: Kind) -> bool {
+    use Kind::{Call, CallNamed, CallSpread, Contains, DeleteItem, LoadItem, StoreItem};
+    matches!(kind, Call | CallNamed | CallSpread | Contains | DeleteItem | LoadItem | StoreItem)
+}
+
+/// Other threads come between the two halves of a call.
+pub fn come_back(seat: baton::Seat, call: &InCall) -> PyResult<()> {
+    gate::step_at(call.operation, call.label)?;
+    SESSION.with(|session| session.watch(seat, call.site, &call.places));
     Ok(())
 }
 

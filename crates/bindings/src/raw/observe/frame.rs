@@ -62,6 +62,17 @@ impl Frame {
         }
     }
 
+    /// The code that it runs.
+    pub fn code(self) -> usize {
+        // SAFETY: whoever made the frame promised this layout.
+        unsafe { *self.base.add(CODE).cast::<usize>() }
+    }
+
+    /// Where the frame lies, for [`is_below`].
+    pub fn address(self) -> usize {
+        self.base as usize
+    }
+
     fn local_slot(self, idx: usize) -> *mut *mut PyObject {
         self.base.wrapping_add(LOCALS).cast::<*mut PyObject>().wrapping_add(idx)
     }
@@ -104,6 +115,29 @@ impl Operands for Frame {
         // SAFETY: whoever made the frame promised this layout.
         unsafe { *self.base.add(GLOBALS).cast::<*mut PyObject>() }
     }
+}
+
+/// Is this frame, which ran `code`, still among the callers of the frame that runs?
+///
+/// # Safety
+/// As [`Frame::current`].
+pub unsafe fn is_below(frame: usize, code: usize) -> bool {
+    // Between C code and what it calls back lie few frames.
+    const LOOKED_AT_MAX: usize = 16;
+    // SAFETY: the caller's promise; the frames below the one that runs stand still meanwhile.
+    unsafe {
+        let mut base = *ffi::PyThreadState_Get().cast::<u8>().add(CURRENT_FRAME).cast::<*mut u8>();
+        for _ in 0..LOOKED_AT_MAX {
+            if base.is_null() {
+                return false;
+            }
+            if base as usize == frame {
+                return *base.add(CODE).cast::<usize>() == code;
+            }
+            base = *base.add(PREVIOUS).cast::<*mut u8>();
+        }
+    }
+    false
 }
 
 /// Finds out where code objects keep their instructions, from the frame that stands before `offset` of `code`; false if

@@ -7,7 +7,9 @@
 //! Described in the documentation of `sys.monitoring` (PEP 669) and `Include/internal/pycore_frame.h` of CPython 3.13.
 
 pub mod callback;
+pub mod deaths;
 pub mod events;
+pub mod factory;
 pub mod frame;
 pub mod naming;
 pub mod operands;

@@ -16,11 +16,15 @@ const OBJECTS_MAX: usize = 200_000;
 const STATE_MAX: u32 = 1 << 24;
 const OF_THREAD: u32 = 1 << 18;
 
-/// The numbers of one run. Every object that has one is kept alive until the next run, so that no address is used twice.
+/// The numbers of one run. An object that dies loses its number, so that another one at its address is not taken for it:
+/// nothing is kept alive that the program lets go of, since what dies may run code. What the collector does not track
+/// refers to nothing, and is kept until the next run.
 #[derive(Default)]
 pub struct Naming {
     numbers: HashMap<usize, u32, FxBuildHasher>,
     kept: Vec<Held>,
+    /// How many objects have got a number in this run.
+    n_named: usize,
     of_threads: Vec<u32>,
     is_full: bool,
 }
@@ -30,8 +34,18 @@ impl Naming {
     pub fn clear(&mut self) -> Vec<Held> {
         self.numbers.clear();
         self.of_threads.clear();
-        self.is_full = false;
+        (self.is_full, self.n_named) = (false, 0);
         std::mem::take(&mut self.kept)
+    }
+
+    /// The object at this address is no more.
+    pub fn forget(&mut self, address: usize) {
+        self.numbers.remove(&address);
+    }
+
+    /// The number of what is at this address, if it has one.
+    pub fn known(&self, address: usize) -> Option<u32> {
+        self.numbers.get(&address).copied()
     }
 
     /// Were there too many objects?
@@ -40,13 +54,18 @@ impl Naming {
     }
 
     fn keep(&mut self, object: *mut PyObject, number: u32) -> bool {
-        if self.kept.len() >= OBJECTS_MAX {
+        if self.n_named >= OBJECTS_MAX {
             self.is_full = true;
             return false;
         }
+        self.n_named += 1;
         self.numbers.insert(object as usize, number);
         // SAFETY: whoever gave us the object holds it, and the thread is attached.
-        self.kept.push(unsafe { Held::new(object) });
+        unsafe {
+            if ffi::PyType_IS_GC(ffi::Py_TYPE(object)) == 0 {
+                self.kept.push(Held::new(object));
+            }
+        }
         true
     }
 
@@ -61,7 +80,7 @@ impl Naming {
         while at < reached.len() {
             let object = reached[at];
             at += 1;
-            let number = self.kept.len() as u32;
+            let number = self.n_named as u32;
             if self.numbers.contains_key(&(object as usize)) || number >= STATE_MAX {
                 continue;
             }

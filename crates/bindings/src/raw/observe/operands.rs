@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::ffi::{c_int, c_void};
 use std::mem::size_of;
 use std::ptr::null_mut;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use facts::Action;
 use pyo3::ffi::{self, PyObject};
@@ -192,6 +193,7 @@ pub struct Builtins {
     viewers: Addresses,
     /// What calls `__call__` of a class in Python.
     python_call: usize,
+    defaultdict: usize,
 }
 
 impl Builtins {
@@ -279,10 +281,30 @@ impl Builtins {
         self.python_call = call.map_or(0, |call| call as usize);
     }
 
+    /// The types `collections.defaultdict` and `types.MethodWrapperType`.
+    pub fn set_types(&mut self, defaultdict: *mut PyObject, method_wrapper: *mut PyObject) {
+        self.defaultdict = defaultdict as usize;
+        METHOD_WRAPPER.store(method_wrapper as usize, Relaxed);
+    }
+
+    /// The type `collections.defaultdict`.
+    pub fn defaultdict(&self) -> *const PyObject {
+        self.defaultdict as *const PyObject
+    }
+
     /// A type of containers, besides the built-in ones.
     pub fn add_container(&mut self, kind: *mut PyObject) {
         self.containers.insert(kind as usize);
     }
+}
+
+/// The type of `{}.__setitem__`, which is not exported.
+static METHOD_WRAPPER: AtomicUsize = AtomicUsize::new(0);
+
+/// A method of a built-in type, not bound: `dict.pop`, or `dict.__setitem__`, which is of a type of its own. All types
+/// share the definition of the latter.
+fn is_descriptor(kind: *mut ffi::PyTypeObject) -> bool {
+    kind == &raw mut ffi::PyMethodDescr_Type || kind == &raw mut ffi::PyWrapperDescr_Type
 }
 
 /// The definition of a method or function in C, and the object that it is bound to (null for none).
@@ -297,9 +319,13 @@ pub unsafe fn definition(callable: *mut PyObject) -> Option<(usize, *mut PyObjec
             let function = callable.cast::<ffi::PyCFunctionObject>();
             return Some(((*function).m_ml as usize, (*function).m_self));
         }
-        if kind == &raw mut ffi::PyMethodDescr_Type {
+        if is_descriptor(kind) {
             // Behind the type, the name and the qualified name.
             return Some((member(callable, 24) as usize, null_mut()));
+        }
+        if kind as usize == METHOD_WRAPPER.load(Relaxed) {
+            // What it wraps, and the object that it is bound to.
+            return Some((member(member(callable, 0), 24) as usize, member(callable, size_of::<usize>())));
         }
     }
     None
@@ -472,10 +498,36 @@ impl<F: Operands> Look<'_, F> {
         }
     }
 
+    /// Does the key name a part of the container without running Python code?
+    ///
+    /// # Safety
+    /// Both are alive.
+    pub unsafe fn names_plainly(&self, container: *mut PyObject, key: *mut PyObject) -> bool {
+        // SAFETY: the caller's promise.
+        unsafe { key_of(container, key) != Part::All }
+    }
+
+    /// The second of the iterators that an iterator goes over: `zip`, `map`.
+    unsafe fn second(&self, iterator: *mut PyObject) -> *mut PyObject {
+        // SAFETY: operands are alive; the offsets are those of the types.
+        unsafe {
+            let behind = self.builtins.over.get(&(ffi::Py_TYPE(iterator) as usize));
+            let pack = behind.map_or(null_mut(), |behind| member(iterator, *behind));
+            let has_two =
+                !pack.is_null() && ffi::Py_TYPE(pack) == &raw mut ffi::PyTuple_Type && ffi::PyTuple_GET_SIZE(pack) > 1;
+            if has_two { self.container(ffi::PyTuple_GET_ITEM(pack, 1)) } else { null_mut() }
+        }
+    }
+
     /// The next item of an iterator: the container is read, and the iterator goes on.
     unsafe fn advance(&self, iterator: *mut PyObject) -> Sight {
         // SAFETY: operands are alive.
         match unsafe { self.whole(iterator, Action::Read) } {
+            // SAFETY: as above.
+            Sight::Touches(source, _) if unsafe { !self.second(iterator).is_null() } => {
+                let second = Touch { action: Action::Read, object: unsafe { self.second(iterator) }, part: Part::All };
+                Sight::Touches(source, Some(second))
+            }
             Sight::Touches(source, _) => {
                 let iterator = Touch { action: Action::Update, object: iterator, part: Part::All };
                 Sight::Touches(source, Some(iterator))
@@ -601,7 +653,7 @@ impl<F: Operands> Look<'_, F> {
                 return self.of_object_call(callable, argument);
             };
             let is_method = bound.is_null() || (ffi::PyModule_Check(bound) == 0 && ffi::PyType_Check(bound) == 0);
-            let is_descriptor = ffi::Py_TYPE(callable) == &raw mut ffi::PyMethodDescr_Type;
+            let is_descriptor = is_descriptor(ffi::Py_TYPE(callable));
             let (owner, first) = match (is_method && !is_descriptor && !bound.is_null(), is_descriptor) {
                 (true, _) => (bound, 0),
                 (_, true) => (argument(0), 1),
@@ -630,6 +682,9 @@ impl<F: Operands> Look<'_, F> {
             let is_python = call == self.builtins.python_call || kind == &raw mut ffi::PyFunction_Type;
             if is_python || self.builtins.immutable.contains(&(kind as usize)) {
                 return Sight::Nothing;
+            }
+            if ffi::PyWeakref_Check(callable) != 0 {
+                return Sight::Touches(Touch { action: Action::Read, object: callable, part: Part::All }, None);
             }
             // An object that is called in C keeps state, as a cache does.
             Sight::Touches(Touch { action: Action::Update, object: callable, part: Part::All }, None)
@@ -673,8 +728,14 @@ impl<F: Operands> Look<'_, F> {
                     _ => self.arguments(argument, first),
                 },
                 Call::Stepwise => self.arguments(argument, first),
-                Call::GetAttribute => Sight::Dynamic(argument(first), argument(first + 1), Action::Read),
-                Call::SetAttribute => Sight::Dynamic(argument(first), argument(first + 1), Action::Write),
+                // As a function, or as a method of the object.
+                Call::GetAttribute | Call::SetAttribute => {
+                    let action = if call == Call::GetAttribute { Action::Read } else { Action::Write };
+                    match owner.is_null() {
+                        true => Sight::Dynamic(argument(first), argument(first + 1), action),
+                        false => Sight::Dynamic(owner, argument(first), action),
+                    }
+                }
                 Call::Dict if argument(first).is_null() => Sight::Nothing,
                 Call::Dict => Sight::Dict(argument(first)),
                 _ if owner.is_null() => Sight::Nothing,

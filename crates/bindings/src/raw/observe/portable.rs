@@ -12,7 +12,7 @@ use pyo3::ffi::{self, Py_ssize_t, PyFrameObject, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::callback::{BUILTINS, announce, dynamic, meet_dict, value};
+use super::callback::{BUILTINS, announce, come_back, dynamic, enter, meet_dict, value};
 use super::events::{self, disable, keep};
 use super::operands::{Builtins, Call, Instruction, Kind, Look, Operands, Part, Sight, Touch, definition};
 use super::sources::{self, Origins, Shown, Value, frame};
@@ -37,6 +37,7 @@ pub fn functions(py: Python<'_>) -> PyResult<[Bound<'_, PyAny>; 3]> {
 struct Stand {
     seat: Seat,
     site: u32,
+    code: usize,
     offset: u32,
     instruction: Instruction,
     origins: std::sync::Arc<Origins>,
@@ -53,8 +54,17 @@ fn stand(
     if seat == NOBODY || seat == DRIVER {
         return Err(keep());
     }
-    let (site, instruction) = match SESSION.with(|session| session.visit(seat, code as usize, offset)) {
-        Visit::Never => return Err(disable()),
+    let mut visit = SESSION.with(|session| session.visit(seat, code as usize, offset));
+    while let Visit::Back(call) = visit {
+        if is_calling(call.frame)
+            && let Err(error) = come_back(seat, &call)
+        {
+            return Err(raise(error));
+        }
+        visit = SESSION.with(|session| session.visit(seat, code as usize, offset));
+    }
+    let (site, instruction) = match visit {
+        Visit::Never | Visit::Back(_) => return Err(disable()),
         Visit::Unwind => return Err(raise(gate::unwind())),
         Visit::Yield => {
             return Err(gate::step(explore::operation::Operation::Yield).map_or_else(raise, |_| keep()));
@@ -72,7 +82,36 @@ fn stand(
         let shown = unsafe { Shown::new(frame, &origins, n, &session.results) };
         (origins, shown)
     });
-    Ok(Stand { seat, site, offset: offset as u32, instruction, origins, shown })
+    Ok(Stand { seat, site, code: code as usize, offset: offset as u32, instruction, origins, shown })
+}
+
+/// Is the frame at this address among the callers of the one that runs?
+fn is_calling(frame: usize) -> bool {
+    // Between C code and what it calls back lie few frames.
+    const LOOKED_AT_MAX: usize = 16;
+    // SAFETY: attached, and in a callback: there is a frame.
+    let mut at = unsafe { Held::new(super::sources::frame().cast()) };
+    for _ in 0..LOOKED_AT_MAX {
+        // SAFETY: the frame is alive; what is given back is a reference of ours, or nothing.
+        let back = unsafe { ffi::PyFrame_GetBack(at.as_ptr().cast()) };
+        if back.is_null() {
+            return false;
+        }
+        // SAFETY: as above.
+        at = unsafe { Held::owned(back.cast()) };
+        if at.as_ptr() as usize == frame {
+            return true;
+        }
+    }
+    false
+}
+
+impl Stand {
+    /// Announces what the thread is about to touch.
+    fn announce<F: Operands>(&self, touches: [Option<Touch>; 2], py: Python<'_>, look: &Look<'_, F>) -> PyResult<()> {
+        let announced = announce(self.seat, self.site, touches, || value(py, &self.instruction, look))?;
+        enter(self.seat, self.site, self.instruction.kind, look, (self.shown.frame as usize, self.code), announced)
+    }
 }
 
 slot! {
@@ -232,7 +271,7 @@ fn at_instruction(py: Python<'_>, stand: &Stand) -> PyResult<()> {
         Sight::Dict(object) => meet_dict(stand.seat, object),
         Sight::Touches(one, two) => {
             let touches = [Some(one), two];
-            announce(stand.seat, stand.site, touches, || value(py, instruction, &look))
+            stand.announce(touches, py, &look)
         }
         _ => Ok(()),
     }
@@ -466,21 +505,20 @@ fn at_call(py: Python<'_>, stand: &Stand, callable: *mut PyObject, first: *mut P
         unsafe { look.of_call(callable, |idx| arguments.at(idx), 0) }
     };
     let call = of_c.and_then(|(definition, _)| builtins.call(definition));
-    let value_of = || value(py, &stand.instruction, &look);
     match widened(sight, call, &arguments) {
-        Sight::Touches(one, two) => announce(stand.seat, stand.site, [Some(one), two], value_of)?,
+        Sight::Touches(one, two) => stand.announce([Some(one), two], py, &look)?,
         Sight::Dynamic(object, name, action) => {
             let touch = dynamic(py, stand.seat, object, name, action);
             if touch.is_none() {
                 untracked("an attribute by a name that is not known");
             }
-            announce(stand.seat, stand.site, [touch, None], value_of)?;
+            stand.announce([touch, None], py, &look)?;
         }
         Sight::Dict(object) => meet_dict(stand.seat, object)?,
         Sight::Stepwise(_, container) => {
             untracked("C code that goes over a container item by item, seen as one step");
             let touch = Touch { action: Action::Read, object: container, part: Part::All };
-            announce(stand.seat, stand.site, [Some(touch), None], value_of)?;
+            stand.announce([Some(touch), None], py, &look)?;
         }
         Sight::Nothing | Sight::StandIn(_) => {}
     }
