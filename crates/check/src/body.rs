@@ -506,6 +506,16 @@ impl Body {
         })
     }
 
+    /// Does the body read the local, or hold a function that may?
+    #[must_use]
+    pub fn reads(&self, local: LocalId) -> bool {
+        self.nodes.iter().any(|node| match node.op {
+            Op::Local(read) => read == local,
+            Op::Function(_) => true,
+            _ => false,
+        })
+    }
+
     /// Does a block hold a node?
     #[must_use]
     pub fn holds(&self, block: BlockId, val: Val) -> bool {

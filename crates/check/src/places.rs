@@ -9,9 +9,9 @@ use facts::{Confidence, Edit, Finding, Fix, Span};
 
 /// Rules about one state that say more than the ones after them: of several findings on one place in one function
 /// the first stands for all.
-const SAYS_MORE: [&str; 15] = [
+const SAYS_MORE: [&str; 16] = [
     "RP105", "RP103", "RP101", "RP102", "RP203", "RP209", "RP210", "RP201", "RP208", "RP202", "RP205", "RP204",
-    "RP206", "RP212", "RP211",
+    "RP206", "RP212", "RP211", "RP304",
 ];
 
 fn rank(finding: &Finding) -> Option<usize> {

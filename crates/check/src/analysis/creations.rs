@@ -27,8 +27,18 @@ impl Analysis<'_> {
     #[must_use]
     pub fn creation(&self, store: &Access) -> Option<Creation> {
         let mut creation = self.lazy_store(store)?;
-        creation.certain = self.second_matters(store.func, creation.value, creation.keyed)?;
+        creation.certain = self.is_number_of(store, creation.value)
+            || self.second_matters(store.func, creation.value, creation.keyed)?;
         Some(creation)
+    }
+
+    /// `ids[name] = len(ids)`: two entries that are made at once get one number.
+    fn is_number_of(&self, store: &Access, value: Val) -> bool {
+        let body = self.body(store.func);
+        let Op::Call { func: target, args } = body.op(body.origin(value)) else { return false };
+        let slot = self.summaries.slot(store.place);
+        matches!((body.op(target), body.args(args)), (Op::Global(name), [of])
+            if name == "len" && self.types.slots_of(self.project, store.func, of.value).contains(&slot))
     }
 
     /// Does the access store what a test found missing, whatever it is?
@@ -57,17 +67,31 @@ impl Analysis<'_> {
         Some(Creation { condition, stretch, value, keyed, certain: false })
     }
 
-    /// A key that only the current thread or task has: `get_ident()`, `current_task()`.
+    /// A key that only the current thread or task has: `get_ident()`, `current_task()`, or a task that it starts.
     #[must_use]
     pub fn is_own_key(&self, func: FuncId, key: Val) -> bool {
         let body = self.body(func);
-        let Op::Call { func: target, .. } = body.op(body.origin(key)) else { return false };
-        let name = match body.op(target) {
-            Op::Attr { name, .. } | Op::Global(name) => name,
-            _ => return false,
-        };
-        matches!(name.as_str(), "get_ident" | "get_native_id" | "getpid" | "getcurrent")
-            || name.as_str().contains("current_")
+        let mut at = body.origin(key);
+        for _ in 0..3 {
+            let Op::Call { func: target, args } = body.op(at) else {
+                // `current_token().native`
+                let Op::Attr { base, .. } = body.op(at) else { return false };
+                at = body.origin(base);
+                continue;
+            };
+            let name = match body.op(target) {
+                Op::Attr { name, .. } | Op::Global(name) => name.as_str(),
+                _ => return false,
+            };
+            match (name, body.args(args)) {
+                ("cast", [_, value]) => at = body.origin(value.value),
+                ("get_ident" | "get_native_id" | "getpid" | "getcurrent", _) => return true,
+                // A task that is started here is nobody else's key yet.
+                ("create_task" | "ensure_future" | "Task" | "Future", _) => return true,
+                _ => return name.contains("current_"),
+            }
+        }
+        false
     }
 
     /// `x = x or Thing()`

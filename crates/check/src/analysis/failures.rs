@@ -62,6 +62,27 @@ impl Analysis<'_> {
             || matches!(name, "get" | "put" | "set" | "is_set" | "wait" | "task_done")
     }
 
+    /// Is the node inside a `try` with a handler for one of these exceptions by its name? Who writes that expects it.
+    #[must_use]
+    pub fn expects(&self, func: FuncId, val: Val, exceptions: &[&str]) -> bool {
+        let body = self.body(func);
+        let is_named = |caught: Val| match body.op(caught) {
+            Op::Global(name) | Op::Attr { name, .. } => exceptions.contains(&name.as_str()),
+            _ => false,
+        };
+        let handles = |tried: BlockId| {
+            body.blocks.iter().any(|block| match block.kind {
+                BlockKind::Except(of, Some(caught)) if of == tried => {
+                    let mut named = is_named(caught);
+                    body.operands(caught, |operand| named |= is_named(operand));
+                    named
+                }
+                _ => false,
+            })
+        };
+        body.enclosing(val).any(|(id, block)| block.kind == BlockKind::Try && handles(id))
+    }
+
     /// Is the node inside a `try` that catches every `Exception`?
     #[must_use]
     pub fn is_caught(&self, func: FuncId, val: Val) -> bool {

@@ -4,6 +4,7 @@
 //! - [`Analysis::conditions`]: which tests of shared state govern a node.
 //! - [`Analysis::evidence`]: both sides in words.
 
+mod closings;
 mod conditions;
 mod creations;
 mod declared;
@@ -29,6 +30,8 @@ mod remarks;
 mod saved;
 pub mod signals;
 pub mod spawned;
+mod stacks;
+mod starts;
 pub mod turns;
 mod waiting;
 mod walks;
@@ -58,6 +61,7 @@ pub use makers::LockReads;
 pub use objects::Made;
 pub use ordering::is_explicit;
 pub use saved::{State, Swap};
+pub use stacks::Stacked;
 
 /// What rules read.
 pub struct Analysis<'a> {
@@ -172,10 +176,12 @@ impl<'a> Analysis<'a> {
         summaries.accesses_to(place)
     }
 
-    /// Why the object that a place belongs to is shared; `None` for globals and captured locals, which are.
+    /// Why the object that a place belongs to is shared; `None` for globals, containers of classes and captured locals,
+    /// which are.
     #[must_use]
     pub fn sharing(&self, place: PlaceId) -> Option<&'a Sharing> {
         match self.summaries.slot(place) {
+            slot if self.summaries.class_state.contains(&slot) => None,
             Slot::Attr(class, _) => self.contexts.sharing(class),
             Slot::Global(..) | Slot::Local(..) => None,
         }
@@ -504,6 +510,7 @@ pub fn removes(access: &Access) -> bool {
         Touch::Method(name) => matches!(
             name.as_str(),
             "pop"
+                | "heappop"
                 | "popleft"
                 | "popitem"
                 | "remove"

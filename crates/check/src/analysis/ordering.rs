@@ -19,12 +19,14 @@ impl Analysis<'_> {
             Slot::Local(owner, _) => {
                 self.enters_inside(one, owner)
                     || self.enters_inside(two, owner)
+                    || is_started_in(one, owner) && is_started_in(two, owner)
                     || self.wrapper_of(our_group, ours.func, owner).is_some_and(|wrapper| {
                         // Of several wrappers, a decorator returns one.
                         self.wrapper_of(their_group, other.func, owner) == Some(wrapper)
                     })
             }
             Slot::Global(..) => true,
+            Slot::Attr(..) if self.summaries.class_state.contains(&slot) => true,
             Slot::Attr(owner, _) => {
                 if our_group == their_group && self.is_own_thread(one, owner)
                     || self.ends_with_owner(our_group, ours.func, owner)
@@ -243,6 +245,11 @@ impl Analysis<'_> {
                     || self.contradict((access.func, access.act), (other.func, other.act)))
         })
     }
+}
+
+/// Does the function start the threads of the group, and hand them what it has made?
+fn is_started_in(group: &Group, owner: FuncId) -> bool {
+    is_explicit(group.kind) && group.entries.iter().all(|entry| entry.site.is_some_and(|(starter, _)| starter == owner))
 }
 
 /// Is it a thread that the text shows, rather than an outside caller?

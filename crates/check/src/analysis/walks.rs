@@ -1,6 +1,6 @@
 //! How long a step-by-step action lasts: walks through containers, and locked blocks.
 
-use facts::{Action, Lock, LockKind};
+use facts::{Action, Lock, LockKind, LockSet};
 
 use super::{Analysis, Rival, Stretch};
 use crate::body::{BlockKind, Op, Val};
@@ -32,6 +32,20 @@ impl<'a> Analysis<'a> {
         });
         let to = looped.filter(|block| block.end > block.first).map_or(over, |block| Val(block.end - 1));
         Stretch { func, from, to }
+    }
+
+    /// Has the function of an access looked at the place under one of these locks before, on each way to the access?
+    /// What it finds now was finished by whoever held the lock.
+    #[must_use]
+    pub fn was_tested_under(&self, locks: &LockSet, access: &Access) -> bool {
+        let body = self.body(access.func);
+        let before = self.accesses_in(access.func).iter().filter(|other| other.place == access.place);
+        before.filter(|other| other.act < access.act).any(|other| {
+            let region = self.summaries.region_at(other.func, other.act);
+            region.is_some_and(|held| {
+                held.end <= access.act.0 && locks.holds(held.lock.place) && body.dominates(held.at, access.act)
+            })
+        })
     }
 
     /// Does the locked block around an access await something between the access and its end, or its start?

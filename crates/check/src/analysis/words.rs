@@ -6,7 +6,7 @@ use super::{Analysis, Guard, Rival, Stretch};
 use crate::body::{FunctionKind, Op, Val};
 use crate::contexts::{EntryKind, Reason};
 use crate::project::FuncId;
-use crate::summary::{Access, Touch};
+use crate::summary::{Access, Touch, changes_first};
 use crate::types::{Slot, Type};
 
 /// How many accesses beside the rival are shown.
@@ -81,6 +81,7 @@ fn doing(analysis: &Analysis<'_>, access: &Access) -> String {
         Touch::Len => format!("takes the length of `{place}`"),
         Touch::Iterate => format!("iterates over `{place}`"),
         Touch::Snapshot => format!("copies `{place}`"),
+        Touch::Method(name) if changes_first(name.as_str()) => format!("calls `{name}()` on `{place}`"),
         Touch::Method(name) => format!("calls `{place}.{name}()`"),
         Touch::Escape => format!("hands out `{place}`"),
     }

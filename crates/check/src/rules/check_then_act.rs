@@ -4,7 +4,7 @@ use facts::{Action, Finding, PlaceId, RuleInfo, Severity};
 
 use super::Rule;
 use crate::analysis::{Analysis, Condition, Rival, Stretch, Test, removes};
-use crate::body::{BlockKind, Op, Val};
+use crate::body::{Op, Val};
 use crate::fix;
 use crate::project::FuncId;
 use crate::summary::{Access, Touch};
@@ -29,7 +29,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             if seen.contains(&act.func) {
                 continue;
             }
-            if let Some(finding) = finding(analysis, place, act) {
+            if let Some(finding) = finding(analysis, place, act).or_else(|| too_late(analysis, place, act)) {
                 seen.push(act.func);
                 found.push(finding);
             }
@@ -41,6 +41,7 @@ fn finding(analysis: &Analysis<'_>, place: PlaceId, act: &Access) -> Option<Find
     let slot = analysis.summaries.slot(place);
     let mut conditions = analysis.conditions(act.func, act.act);
     conditions.extend(analysis.ensured(act.func, act.act));
+    conditions.extend(analysis.walked(act.func, act.act));
     let mut decided = Vec::new();
     for condition in conditions.iter().filter(|condition| condition.slot == slot && condition.read != act.val) {
         // The same test again, nearer to the act, decides: that is double-checked locking.
@@ -55,6 +56,35 @@ fn finding(analysis: &Analysis<'_>, place: PlaceId, act: &Access) -> Option<Find
         }
     }
     None
+}
+
+/// `if self.done: ... else: self.callbacks.append(...)`, while another function sets the flag and then goes through
+/// the callbacks for the last time.
+fn too_late(analysis: &Analysis<'_>, place: PlaceId, act: &Access) -> Option<Finding> {
+    if !adds(analysis, act) || analysis.container(place).is_none() {
+        return None;
+    }
+    analysis.flag_tests(act).into_iter().find_map(|test| {
+        let stretch = Stretch { func: act.func, from: test.read.min(test.at), to: act.act };
+        let last = |other: &Access| {
+            let goes_through = match other.touch {
+                Touch::Iterate | Touch::Snapshot | Touch::Store(_) => true,
+                Touch::Method(name) => name == "clear",
+                _ => false,
+            };
+            goes_through && analysis.turns_over(&test, other)
+        };
+        let rival = analysis.rival(place, stretch, Action::Update, last)?;
+        let (flag, who) = (analysis.text(act.func, test.read), analysis.who(&rival));
+        let order = vec![
+            format!("one {who} tests `{flag}`"),
+            format!("another {who} changes `{flag}` and {}", analysis.doing(rival.access)),
+            format!("the first {}: nobody looks at what comes so late", analysis.doing(act)),
+        ];
+        let message = format!("`{flag}` is tested and then acted upon, but another {who} can change it in between");
+        let finding = analysis.race(&RULE.info, act, stretch, &rival, message, order);
+        Some(finding.also(analysis.span(act.func, test.at), "tested here"))
+    })
 }
 
 /// Who can make the test wrong before the act, and what happens then.
@@ -74,17 +104,16 @@ fn hazard<'a>(
             let rival = rival(Action::Read, &|other| takes_keys(analysis, other, act))?;
             Some((rival, "nothing is left: IndexError, KeyError, or the wrong element"))
         }
-        Test::Present | Test::Compared | Test::Absent if waits_on_queue(analysis, act) => {
-            let rival = rival(Action::Update, &|other| waits_on_queue(analysis, other))?;
-            Some((rival, "somebody else took the last one: the call waits"))
+        Test::Present | Test::Compared | Test::Absent if takes_from_queue(analysis, act).is_some() => {
+            let rival = rival(Action::Update, &|other| takes_from_queue(analysis, other).is_some())?;
+            Some((rival, takes_from_queue(analysis, act)?))
         }
         Test::Compared if adds(analysis, act) && is_limit(analysis, act, condition) => {
             let rival = rival(Action::Update, &|other| adds(analysis, other))?;
             Some((rival, "both go on: the limit is exceeded"))
         }
-        Test::Absent if starts_something(analysis, act, condition) => {
-            let rival =
-                rival(Action::Update, &|other| matches!(other.touch, Touch::Store(_)) && is_constant(analysis, other))?;
+        Test::Absent if analysis.starts_something(act, condition) => {
+            let rival = rival(Action::Update, &|other| analysis.sets_flag(other))?;
             Some((rival, "both find the flag unset, or one finds it set and goes on before the work is done"))
         }
         Test::LacksKey(_) if registers(analysis, act) => {
@@ -95,8 +124,14 @@ fn hazard<'a>(
     }
 }
 
+/// What is raised where a key or item is gone: who catches it has thought of that.
+const MISSING: [&str; 4] = ["KeyError", "LookupError", "IndexError", "ValueError"];
+
 /// Does the act fail, or change the wrong thing, without the key? (`pop` with a default and `discard` do not.)
 fn needs_key(analysis: &Analysis<'_>, act: &Access, key: Option<Val>) -> bool {
+    if analysis.expects(act.func, act.act, &MISSING) {
+        return false;
+    }
     let body = analysis.body(act.func);
     let used = match (act.touch, body.op(act.act)) {
         (Touch::ItemLoad, Op::Item { key, .. })
@@ -114,7 +149,8 @@ fn needs_key(analysis: &Analysis<'_>, act: &Access, key: Option<Val>) -> bool {
 
 /// Does the act fail on an empty container?
 fn needs_item(analysis: &Analysis<'_>, act: &Access, condition: &Condition) -> bool {
-    if condition.through_local || analysis.container(act.place).is_none() {
+    let expected = analysis.expects(act.func, act.act, &MISSING);
+    if condition.through_local || expected || analysis.container(act.place).is_none() {
         return false;
     }
     let body = analysis.body(act.func);
@@ -125,7 +161,7 @@ fn needs_item(analysis: &Analysis<'_>, act: &Access, condition: &Condition) -> b
         }
         (Touch::Method(name), Op::Call { args, .. }) => {
             let bare = body.args(args).is_empty();
-            matches!(name.as_str(), "popleft" | "popitem")
+            matches!(name.as_str(), "popleft" | "popitem" | "heappop")
                 || name == "pop" && (bare || matches!(analysis.container(act.place), Some(Container::List)))
         }
         _ => false,
@@ -138,15 +174,24 @@ fn takes_keys(analysis: &Analysis<'_>, access: &Access, act: &Access) -> bool {
     removes(access) || replaced
 }
 
-fn waits_on_queue(analysis: &Analysis<'_>, access: &Access) -> bool {
+/// Takes from a queue in a way that waits, or that raises, where it is empty.
+fn takes_from_queue(analysis: &Analysis<'_>, access: &Access) -> Option<&'static str> {
     let is_queue = |of: &Type| analysis.types.std_of(analysis.project, *of) == Some(Std::Queue);
-    let Touch::Method(name) = access.touch else { return false };
-    let body = analysis.body(access.func);
-    let patient = match body.op(access.act) {
-        Op::Call { args, .. } => body.args(args).is_empty(),
+    let Touch::Method(name) = access.touch else { return None };
+    let bare = match analysis.body(access.func).op(access.act) {
+        Op::Call { args, .. } => args.len == 0,
         _ => false,
     };
-    name == "get" && patient && analysis.types_of(access.place).iter().any(is_queue)
+    if !bare || !analysis.types_of(access.place).iter().any(is_queue) {
+        return None;
+    }
+    match name.as_str() {
+        "get" => Some("somebody else took the last one: the call waits"),
+        "get_nowait" if !analysis.expects(access.func, access.act, &["Empty"]) => {
+            Some("somebody else took the last one: the call raises Empty")
+        }
+        _ => None,
+    }
 }
 
 /// Makes the container larger.
@@ -177,55 +222,6 @@ fn registers(analysis: &Analysis<'_>, access: &Access) -> bool {
         Touch::Method(name) => name == "append" && analysis.container(access.place) == Some(Container::List),
         _ => false,
     }
-}
-
-/// Sets a flag that was found unset, and does something beside it that must not happen twice.
-fn starts_something(analysis: &Analysis<'_>, act: &Access, condition: &Condition) -> bool {
-    if !is_constant(analysis, act) || condition.through_local || analysis.fills_after(act) {
-        return is_constant(analysis, act) && !condition.through_local;
-    }
-    let body = analysis.body(act.func);
-    let Some((_, block)) = body.enclosing(act.act).find(|(_, block)| match block.kind {
-        BlockKind::Then(test) | BlockKind::Else(test) => test >= condition.read,
-        _ => false,
-    }) else {
-        return false;
-    };
-    (block.first..block.end).map(Val).any(|val| match body.op(val) {
-        Op::Call { func, .. } => match body.op(func) {
-            Op::Attr { name, .. } => matters_twice(name.as_str()),
-            Op::Global(name) => matters_twice(name.as_str()),
-            _ => false,
-        },
-        _ => false,
-    })
-}
-
-/// `x = True`
-fn is_constant(analysis: &Analysis<'_>, access: &Access) -> bool {
-    match access.touch {
-        Touch::Store(value) => matches!(analysis.body(access.func).op(value), Op::Truth(true)),
-        _ => false,
-    }
-}
-
-/// Does a call with this name do something that must not be done twice?
-fn matters_twice(name: &str) -> bool {
-    let words = [
-        "start",
-        "submit",
-        "create",
-        "register",
-        "connect",
-        "open",
-        "install",
-        "setup",
-        "init",
-        "initialize",
-        "load",
-        "spawn",
-    ];
-    name.trim_start_matches('_').split('_').any(|word| words.contains(&word)) || name.starts_with("add")
 }
 
 fn report(

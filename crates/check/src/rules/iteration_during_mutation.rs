@@ -1,6 +1,6 @@
 //! See `iteration_during_mutation.md` beside this file: it is the documentation and the test.
 
-use facts::{Action, Finding, RuleInfo, Severity};
+use facts::{Action, Finding, PlaceId, RuleInfo, Severity};
 
 use super::Rule;
 use crate::analysis::{Analysis, is_write, resizes};
@@ -8,7 +8,7 @@ use crate::body::{Op, Val};
 use crate::contexts::EntryKind;
 use crate::fix;
 use crate::project::FuncId;
-use crate::summary::{Access, Touch};
+use crate::summary::{Access, Touch, mutating};
 use crate::types::{Container, Type};
 
 pub(super) static RULE: Rule = Rule {
@@ -103,14 +103,42 @@ fn namespace_finding(analysis: &Analysis<'_>, func: FuncId, over: Val) -> Option
     None
 }
 
+/// `self.by_key[key].append(value)`, where a missing key gets a new list.
+fn inserts_by_reading(analysis: &Analysis<'_>, access: &Access) -> bool {
+    let item = access.act;
+    let changes = || {
+        let attr = analysis.summaries.consumer(access.func, item)?;
+        let call = analysis.summaries.consumer(access.func, attr)?;
+        let (base, name) = analysis.method_call(access.func, call)?;
+        (base == item && mutating(name)).then_some(())
+    };
+    access.touch == Touch::ItemLoad && changes().is_some() && makes_missing_items(analysis, access.place)
+}
+
+/// Is the place a `defaultdict`?
+fn makes_missing_items(analysis: &Analysis<'_>, place: PlaceId) -> bool {
+    analysis.accesses(place).any(|access| match access.touch {
+        Touch::Store(value) => {
+            let made = analysis.external_callee(access.func, analysis.body(access.func).origin(value));
+            made.is_some_and(|name| name == "collections.defaultdict")
+        }
+        _ => false,
+    })
+}
+
 fn finding(analysis: &Analysis<'_>, walk: &Access) -> Option<Finding> {
     let stretch = analysis.walk(walk);
-    let rival = analysis.rival(walk.place, stretch, Action::Read, resizes)?;
+    let resizes = |other: &Access| resizes(other) || inserts_by_reading(analysis, other);
+    let rival = analysis.rival(walk.place, stretch, Action::Update, resizes)?;
     let name = analysis.place_name(walk);
     let who = analysis.who(&rival);
+    let change = match rival.access.touch {
+        Touch::ItemLoad => format!("looks up a key that is missing: `{name}` gets it"),
+        _ => analysis.doing(rival.access),
+    };
     let order = vec![
         format!("one {who} is in the middle of `{name}`"),
-        format!("another {who} {}", analysis.doing(rival.access)),
+        format!("another {who} {change}"),
         "the next step of the iteration raises RuntimeError: the container changed size".to_owned(),
     ];
     let message = format!("`{name}` is iterated while another {who} can change its size");

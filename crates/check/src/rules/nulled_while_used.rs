@@ -28,7 +28,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             if seen.contains(&used.func) {
                 continue;
             }
-            if let Some(finding) = finding(analysis, place, used) {
+            if let Some(finding) = finding(analysis, place, used).or_else(|| by_flag(analysis, place, used)) {
                 seen.push(used.func);
                 found.push(finding);
             }
@@ -94,4 +94,25 @@ fn finding(analysis: &Analysis<'_>, place: PlaceId, used: &Access) -> Option<Fin
     let finding = analysis.race(&RULE.info, used, stretch, &rival, message, order);
     let finding = finding.also(analysis.span(used.func, condition.at), "tested here");
     Some(finding.with_fix(fix::read_once(analysis, used, &condition, stretch)))
+}
+
+/// `if self._closed: raise ...`, then `self._socket.send(...)`, while `close` sets the flag and takes the socket away.
+fn by_flag(analysis: &Analysis<'_>, place: PlaceId, used: &Access) -> Option<Finding> {
+    analysis.flag_tests(used).into_iter().find_map(|test| {
+        let stretch = Stretch { func: used.func, from: test.read.min(test.at), to: used.val };
+        let closes = |other: &Access| nulls(analysis, other) && analysis.turns_over(&test, other);
+        let rival = analysis.rival(place, stretch, Action::Read, closes)?;
+        let name = analysis.place_name(used);
+        let flag = analysis.text(used.func, test.read);
+        let who = analysis.who(&rival);
+        let order = vec![
+            format!("one {who} finds by `{flag}` that `{name}` may be used"),
+            format!("another {who} changes `{flag}` and {}", analysis.doing(rival.access)),
+            format!("the first uses `{name}`, which is gone: AttributeError or TypeError"),
+        ];
+        let message =
+            format!("`{flag}` is tested and then `{name}` is used, but another {who} can take it away in between");
+        let finding = analysis.race(&RULE.info, used, stretch, &rival, message, order);
+        Some(finding.also(analysis.span(used.func, test.at), "tested here"))
+    })
 }

@@ -126,7 +126,9 @@ fn finding(analysis: &Analysis<'_>, early: &Early<'_>) -> Option<Finding> {
     let stretch = Stretch { func, from: early.from, to: early.ready };
     // A reader that takes no lock is not to blame: it trusts what it finds assigned.
     let locks = analysis.locks_over(stretch);
-    let rival = analysis.rival_with(store.place, stretch, Action::Write, &locks, false, |other| takes(early, other))?;
+    let rival = analysis.rival_with(store.place, stretch, Action::Write, &locks, false, |other| {
+        takes(early, other) && !analysis.was_tested_under(&locks, other)
+    })?;
     let name = analysis.place_name(store);
     let order = vec![
         format!("one thread assigns `{name}`, and has not made it ready yet"),

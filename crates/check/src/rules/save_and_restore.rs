@@ -3,7 +3,7 @@
 use facts::{Action, Confidence, Finding, PlaceId, RuleInfo, Severity};
 
 use super::Rule;
-use crate::analysis::{Analysis, Rival, State, Stretch, Swap, is_write};
+use crate::analysis::{Analysis, Rival, Stacked, State, Stretch, Swap, is_write};
 use crate::body::{Op, Val};
 use crate::contexts::Reason;
 use crate::fix;
@@ -28,6 +28,7 @@ const RESTORED: &str = "put back here, over what another thread may have set mea
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     for func in analysis.functions().filter(|func| !analysis.is_test(*func) && !analysis.is_import_code(*func)) {
         let swaps = analysis.swaps(func);
+        found.extend(analysis.stacked(func, func).and_then(|stacked| pushed(analysis, stacked)));
         let mut all = swaps.iter().filter_map(|swap| swapped(analysis, func, swap));
         if let Some(first) = all.next() {
             found.push(all.fold(first, |first, other| {
@@ -42,6 +43,7 @@ fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
             if let Some((enter, exit)) = pair.filter(|(enter, _)| !analysis.is_test(**enter)) {
                 found.extend(entered(analysis, *enter, *exit));
                 found.extend(kept_on_self(analysis, class, *enter, *exit));
+                found.extend(analysis.stacked(*enter, *exit).and_then(|stacked| pushed(analysis, stacked)));
             }
         }
         found.extend(analysis.calls_kept_on_self(class).and_then(|kept| kept.finding(analysis, &RULE.info)));
@@ -141,6 +143,27 @@ fn entered(analysis: &Analysis<'_>, enter: FuncId, exit: FuncId) -> Option<Findi
         }
         Some(finding.also(analysis.span(enter, save), "saved here").also(analysis.span(exit, restore.act), RESTORED))
     })
+}
+
+/// One stack for all threads: what one has entered is in force for the others, and each takes off what is on top.
+fn pushed(analysis: &Analysis<'_>, stacked: Stacked<'_>) -> Option<Finding> {
+    let Stacked { push, pop } = stacked;
+    let stretch = Stretch { func: push.func, from: push.val, to: push.act };
+    let rival =
+        analysis.rival(push.place, stretch, Action::Update, |other| other.func == push.func && is_write(other))?;
+    let name = analysis.place_name(push);
+    let order = vec![
+        format!("one thread enters and puts its entry on `{name}`"),
+        format!("another thread enters and puts its own on `{name}`"),
+        "the first goes by the entry of the other, and takes it off when it leaves".to_owned(),
+    ];
+    let evidence = analysis.evidence(stretch, format!("appends to `{name}`"), &rival, None, order);
+    let message = format!("`{name}` holds what is in force inside a `with`, for all threads at once");
+    let finding = Finding::new(&RULE.info, analysis.span(push.func, push.act), message)
+        .on(name)
+        .within(analysis.symbol(push.func))
+        .also(analysis.span(pop.func, pop.act), "whatever is on top is taken off here");
+    Some(finding.confidence(rival.confidence).because(evidence))
 }
 
 /// One object for all, which keeps the state of one `with` on itself.

@@ -24,7 +24,9 @@ pub(super) static RULE: Rule = Rule {
 
 fn check(analysis: &Analysis<'_>, found: &mut Vec<Finding>) {
     for func in analysis.functions() {
-        if analysis.is_test(func) || is_protocol(analysis.project.function(func).name.as_str()) {
+        let function = analysis.project.function(func);
+        // A context manager written as a generator holds both halves.
+        if analysis.is_test(func) || is_protocol(function.name.as_str()) && !function.is_generator {
             continue;
         }
         let body = analysis.body(func);
@@ -73,7 +75,12 @@ fn acquire(analysis: &Analysis<'_>, func: FuncId, at: Val, base: Val) -> Option<
     let named = named.into_iter().find(|val| !analysis.lock_slots(func, *val).is_empty()).unwrap_or(base);
     let name = analysis.lock_name(func, named);
     if acquires(body, at) != Acquires::Waits {
-        let ignored = matches!(user, Some(Op::Discard(_))) && !may_wait(body, at);
+        let dropped = match user {
+            Some(Op::Discard(_)) => true,
+            Some(Op::StoreLocal { local, .. }) => !body.reads(local),
+            _ => false,
+        };
+        let ignored = dropped && !may_wait(body, at);
         return (ignored && !after.is_empty()).then(|| {
             let message = format!("`{name}` may not have been acquired, but is released as if it had");
             finding(analysis, func, at, message, name).also(analysis.span(func, after[0]), "it is released here")
@@ -124,10 +131,8 @@ fn is_handed_on(analysis: &Analysis<'_>, func: FuncId, base: Val, slots: &[Slot]
     let body = analysis.body(func);
     let value = body.vals().any(|val| match body.op(val) {
         Op::Attr { base: other, name } if name == "release" => {
-            let called = analysis
-                .summaries
-                .consumer(func, val)
-                .is_some_and(|user| matches!(body.op(user), Op::Call { func, .. } if func == val));
+            let user = analysis.summaries.consumer(func, val);
+            let called = user.is_some_and(|user| matches!(body.op(user), Op::Call { func, .. } if func == val));
             !called && analysis.is_same_lock(func, base, other)
         }
         _ => false,
@@ -199,11 +204,18 @@ fn is_failure_of(body: &Body, at: Val, val: Val) -> bool {
     body.enclosing(val).any(|(_, block)| match block.kind {
         BlockKind::Then(test) | BlockKind::Else(test) => {
             let mut found = false;
-            body.operands(test, |operand| found |= operand == at || body.origin(operand) == at);
-            found || test == at
+            body.operands(test, |operand| found |= operand == at || may_be(body, operand, at));
+            found || test == at || may_be(body, test, at)
         }
         _ => false,
     })
+}
+
+/// Is the local given this value on some way?
+fn may_be(body: &Body, read: Val, value: Val) -> bool {
+    let Op::Local(local) = body.op(read) else { return false };
+    let given = |store: &Val| matches!(body.op(*store), Op::StoreLocal { value: stored, .. } if stored == value);
+    body.reaching(local, read).iter().any(given)
 }
 
 /// `break` and `continue` of a loop inside stay inside.

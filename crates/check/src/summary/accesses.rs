@@ -5,9 +5,9 @@ use rustc_hash::FxHashSet;
 use smallvec::SmallVec;
 
 use super::paths::{self, Argument};
-use super::{Access, Summaries, Touch, read_within};
+use super::{Access, Summaries, Touch, changes_first, read_within};
 use crate::annotations::Annotations;
-use crate::body::{Body, Compare, FunctionKind, Op, Val};
+use crate::body::{BlockKind, Body, Compare, FunctionKind, Op, Val};
 use crate::contexts::Contexts;
 use crate::name::Name;
 use crate::parallel;
@@ -69,11 +69,13 @@ impl Collector<'_> {
                 _ => continue,
             };
             let mut slots = self.types.slots_of(self.project, func, val);
-            if let Some(slot) = self.handed_in(func, body, val).filter(|_| aliased) {
+            let handed = self.handed_in(func, body, val).filter(|_| aliased);
+            if let Some(slot) = handed {
                 slots = SmallVec::from_slice(&[slot]);
             }
             for slot in slots {
-                if !self.is_state(func, val, slot, aliased) {
+                let made_by_starter = handed.is_some() && matches!(slot, Slot::Local(..));
+                if !made_by_starter && !self.is_state(func, val, slot, aliased) {
                     continue;
                 }
                 if aliased && self.was_swapped_out(func, body, val, slot) {
@@ -84,7 +86,7 @@ impl Collector<'_> {
                 if aliased && matches!(touch, Touch::Load | Touch::Member | Touch::Escape) {
                     continue;
                 }
-                let owned = self.is_owned(func, body, val);
+                let owned = self.is_owned(func, body, val) && !self.is_of_all_instances(func, body, val, slot);
                 let place = PlaceId(u32::MAX);
                 found.push((slot, Access { func, val, act, place, touch, owned, aliased }));
             }
@@ -97,10 +99,13 @@ impl Collector<'_> {
     fn handed_in(&self, func: FuncId, body: &Body, val: Val) -> Option<Slot> {
         let Op::Param(idx) = body.op(body.origin(val)) else { return None };
         let callers = &self.contexts.callers[func.0 as usize];
-        if self.entries.contains(&func)
-            || callers.len() > CALLERS_MAX
-            || self.types.container(self.project, func, val).is_none()
-        {
+        if callers.len() > CALLERS_MAX || self.types.container(self.project, func, val).is_none() {
+            return None;
+        }
+        if callers.iter().any(|site| site.spawns && site.as_value) {
+            return self.handed_to_threads(func, idx);
+        }
+        if self.entries.contains(&func) {
             return None;
         }
         let mut found = None;
@@ -117,6 +122,30 @@ impl Collector<'_> {
             let other =
                 self.is_owned(site.caller, caller, given) || self.was_swapped_out(site.caller, caller, given, slot);
             if other || found.is_some_and(|known| known != slot) {
+                return None;
+            }
+            found = Some(slot);
+        }
+        found
+    }
+
+    /// The place whose container every thread that runs the function is given: `Thread(target=f, args=(shared,))`.
+    fn handed_to_threads(&self, func: FuncId, idx: u32) -> Option<Slot> {
+        let mut found = None;
+        for site in &self.contexts.callers[func.0 as usize] {
+            let (passed, shift) = self.types.handed_on(self.project, site.caller, site.at, func)?;
+            let given = *passed.get((idx as usize).checked_sub(shift)?)?;
+            let slots = self.types.slots_of(self.project, site.caller, given);
+            let body = &self.project.function(site.caller).body;
+            let slot = match (slots.as_slice(), body.op(given)) {
+                ([slot @ (Slot::Attr(..) | Slot::Global(..))], _) => *slot,
+                // Made here, once for all the threads.
+                ([], Op::Local(local)) if !is_in_loop_with(body, body.origin(given), site.at) => {
+                    Slot::Local(site.caller, local)
+                }
+                _ => return None,
+            };
+            if found.is_some_and(|known| known != slot) {
                 return None;
             }
             found = Some(slot);
@@ -158,7 +187,8 @@ impl Collector<'_> {
                 if self.types.std_of(self.project, Type::Instance(class)) == Some(Std::ThreadLocal) {
                     return false;
                 }
-                self.contexts.sharing(class).is_some() || self.on_class(func, val)
+                let for_all = || self.on_class(func, val) || self.summaries.class_state.contains(&slot);
+                self.contexts.sharing(class).is_some() || for_all()
             }
             Slot::Global(..) => {
                 let known = self.types.of(func, val);
@@ -183,6 +213,17 @@ impl Collector<'_> {
             _ => false,
         };
         !handed_in && self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_)))
+    }
+
+    /// Is it a container of the class, reached through an instance that may be new itself?
+    fn is_of_all_instances(&self, func: FuncId, body: &Body, val: Val, slot: Slot) -> bool {
+        let through_class = match body.op(val) {
+            Op::Attr { base, .. } => self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_))),
+            _ => true,
+        };
+        !through_class
+            && self.summaries.class_state.contains(&slot)
+            && !matches!(self.project.function(func).kind, FunctionKind::Module | FunctionKind::ClassBody)
     }
 
     fn is_owned(&self, func: FuncId, body: &Body, val: Val) -> bool {
@@ -227,6 +268,7 @@ impl Collector<'_> {
                 let touch = match read_within(self.project, self.types, func, value, slot) {
                     // The old value itself is put back.
                     Some(read) if !update && puts_back(body, value, read) => Touch::Store(value),
+                    Some(read) if !update && self.is_of_another(func, body, val, read) => Touch::Store(value),
                     Some(read) => Touch::Update(read),
                     None if update => Touch::Update(value),
                     None => Touch::Store(value),
@@ -236,6 +278,24 @@ impl Collector<'_> {
             Op::DelAttr { .. } | Op::DelGlobal(_) => (Touch::Delete, val),
             _ => self.used(func, body, val),
         }
+    }
+
+    /// `copy.nodes = view(original.nodes)`: what is read belongs to another object than what is written.
+    fn is_of_another(&self, func: FuncId, body: &Body, store: Val, read: Val) -> bool {
+        let (Op::StoreAttr { base: ours, .. }, Op::Attr { base: theirs, .. }) = (body.op(store), body.op(read)) else {
+            return false;
+        };
+        let on_class = |base| {
+            let types = self.types.of(func, base);
+            !types.is_empty() && types.iter().all(|of| matches!(of, Type::Class(_)))
+        };
+        let (one, two) = (body.origin(ours), body.origin(theirs));
+        let is_named = |val| matches!(body.op(val), Op::Param(_) | Op::Call { .. });
+        let same = match (body.op(one), body.op(two)) {
+            (Op::Local(one), Op::Local(two)) => one == two,
+            _ => one == two || !is_named(one) && !is_named(two),
+        };
+        !same && !on_class(ours) && !on_class(theirs)
     }
 
     fn used(&self, func: FuncId, body: &Body, val: Val) -> (Touch, Val) {
@@ -323,12 +383,24 @@ impl Collector<'_> {
     }
 
     fn passed(&self, func: FuncId, body: &Body, val: Val, call: Val) -> (Touch, Val) {
+        if let Some(name) = self.changed_by(func, body, val, call) {
+            return (Touch::Method(name), call);
+        }
         match consumer_kind(self.types, func, body, call) {
             Some(Use::Copies) => (self.copied(func, val), call),
             Some(Use::Iterates) if self.types.container(self.project, func, val).is_some() => (Touch::Iterate, call),
             Some(Use::Measures) => (Touch::Len, call),
             _ => (Touch::Load, val),
         }
+    }
+
+    /// `heapq.heappush(x, ...)`: the function that changes the list it is given.
+    fn changed_by(&self, func: FuncId, body: &Body, val: Val, call: Val) -> Option<Name> {
+        let Op::Call { args, .. } = body.op(call) else { return None };
+        body.args(args).first().filter(|first| first.value == val)?;
+        let function = self.types.external_callee(self.project, func, call)?;
+        let (module, name) = function.as_str().rsplit_once('.')?;
+        (matches!(module, "heapq" | "bisect" | "random") && changes_first(name)).then(|| Name::new(name))
     }
 
     /// `list(x)` is one step over lists, dicts and sets, not over a deque or a weak container.
@@ -340,12 +412,22 @@ impl Collector<'_> {
     }
 }
 
+/// Is there a loop around the call that makes the value anew each time?
+fn is_in_loop_with(body: &Body, made: Val, call: Val) -> bool {
+    body.enclosing(made).any(|(id, block)| matches!(block.kind, BlockKind::Loop(_)) && body.holds(id, call))
+}
+
 /// `x = old`, `x = given or x`, `x = given if ... else x`: the old value is kept as it is.
 fn puts_back(body: &Body, value: Val, read: Val) -> bool {
     let is_read = |val: Val| body.origin(val) == read;
     match body.op(body.origin(value)) {
         Op::Either(_, kept) => is_read(kept),
         Op::Choice { then, other, .. } => is_read(then) || is_read(other),
+        // `x = cast(Thing, x)`
+        Op::Call { func, args } => match (body.op(func), body.args(args)) {
+            (Op::Attr { name, .. } | Op::Global(name), [_, kept]) => name == "cast" && is_read(kept.value),
+            _ => is_read(value),
+        },
         _ => is_read(value),
     }
 }

@@ -5,6 +5,7 @@
 
 mod accesses;
 mod callbacks;
+mod class_state;
 pub(crate) mod effects;
 mod held;
 mod locks;
@@ -125,6 +126,8 @@ pub struct Summaries {
     pub by_place: FxHashMap<PlaceId, Vec<u32>>,
     /// Classes of which two instances are not as good as one.
     pub stateful: rustc_hash::FxHashSet<crate::project::ClassId>,
+    /// Containers that a class body makes for all instances.
+    pub class_state: rustc_hash::FxHashSet<Slot>,
     /// By place: the lock that an annotation says every access holds, and where it says so.
     pub declared_guards: FxHashMap<PlaceId, (Lock, Span)>,
     /// By condition: the lock that it was made over.
@@ -152,6 +155,7 @@ pub fn compute(
         takers: FxHashMap::default(),
         by_place: FxHashMap::default(),
         stateful: rustc_hash::FxHashSet::default(),
+        class_state: class_state::find(project, types),
         declared_guards: FxHashMap::default(),
         lock_of_condition: FxHashMap::default(),
         effects: Effects::default(),
@@ -202,6 +206,23 @@ pub fn mutating(method: &str) -> bool {
             | "intersection_update"
             | "symmetric_difference_update"
             | "subtract"
+    ) || changes_first(method)
+}
+
+/// Does a function with this name change the list that is its first argument? (`heapq`, `bisect`, `random`)
+#[must_use]
+pub fn changes_first(function: &str) -> bool {
+    matches!(
+        function,
+        "heappush"
+            | "heappop"
+            | "heapify"
+            | "heapreplace"
+            | "heappushpop"
+            | "insort"
+            | "insort_left"
+            | "insort_right"
+            | "shuffle"
     )
 }
 
@@ -288,6 +309,10 @@ pub fn read_within(project: &Project, types: &TypeMap, func: FuncId, value: Val,
         }
         match body.op(at) {
             Op::Attr { .. } | Op::Global(_) | Op::Captured(..) if types.slots_of(project, func, at).contains(&slot) => {
+                return Some(at);
+            }
+            // A container that was handed in.
+            Op::Local(_) if matches!(slot, Slot::Local(..)) && types.slots_of(project, func, at).contains(&slot) => {
                 return Some(at);
             }
             Op::Local(local) => {

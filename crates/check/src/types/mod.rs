@@ -20,6 +20,9 @@ use crate::project::{ClassId, FuncId, ModuleId, Project, Symbol};
 
 pub use standard::{constructed, is_common_method, plain_base};
 
+/// Arguments that are handed on, and the index of the parameter that takes the first.
+pub type Handed = (SmallVec<[Val; 4]>, usize);
+
 /// Built-in containers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Container {
@@ -374,6 +377,17 @@ impl TypeMap {
                 found.push(slot);
             }
         }
+    }
+
+    /// The arguments that a call hands on to `callee` for another thread, and what the first of them is bound to.
+    #[must_use]
+    pub fn handed_on(&self, project: &Project, func: FuncId, call: Val, callee: FuncId) -> Option<Handed> {
+        let body = &project.function(func).body;
+        let (target, passed) = handed::arguments(body, call, self.external_callee(project, func, call))?;
+        let mut callees = SmallVec::new();
+        self.targets(project, func, target, &mut callees);
+        let found = callees.iter().find(|found| found.func == callee && !found.guessed)?;
+        Some((passed, usize::from(found.bound && !self.flags(callee).is_static)))
     }
 
     /// The functions of the project that a call can run.

@@ -139,7 +139,8 @@ fn hide_known(file: &Path, findings: Vec<Finding>, job: &mut Job, args: &CheckAr
     }
     if !split.gone.is_empty() {
         let n = counted(split.gone.len(), "finding");
-        job.notes.push(format!("{n} of the baseline no longer occur; write it again with `--write-baseline`:"));
+        let occur = if split.gone.len() == 1 { "occurs" } else { "occur" };
+        job.notes.push(format!("{n} of the baseline no longer {occur}; write it again with `--write-baseline`:"));
         job.notes.extend(split.gone);
     }
     Ok(split.new)
