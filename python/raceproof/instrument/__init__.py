@@ -223,18 +223,18 @@ class _Instrument:
             return (_ours.RLock if is_reentrant else _ours.Lock)(thing.name)
         return _locks.of_the_run(_locks.RLock if is_reentrant else _locks.Lock)
 
-    def files(self):
-        """The files whose code the exploration has come to."""
-        return {self.codes[number].co_filename for number in control.entered()}
+    def files(self, entered):
+        """The files of code objects, by their numbers."""
+        return {self.codes[number].co_filename for number in entered}
 
-    def roots(self, n_entered):
+    def roots(self, entered):
         """The globals of the modules to whose code the exploration has come, and the attributes of their classes.
 
         Only of these: what other explorations of the process have seen would make each run as slow as all of it.
         """
         n_known, known = self._roots
-        if n_known != n_entered:
-            files, known = self.files(), []
+        if n_known != len(entered):
+            files, known = self.files(entered), []
             for module in list(sys.modules.values()):
                 file = getattr(module, "__file__", None)
                 if file in files and _places.place(file)[0] in ("own", "raceproof"):
@@ -242,7 +242,7 @@ class _Instrument:
                     known.append(values)
                     name = module.__name__
                     known += [vars(it) for it in values.values() if isinstance(it, type) and it.__module__ == name]
-            self._roots = (n_entered, known)
+            self._roots = (len(entered), known)
         return known
 
     def _patch(self, owner, name, value):

@@ -148,7 +148,7 @@ def _run(
         schedule=report.schedule,
         explanation=report.render() if report.verdict == "failed" else "",
         certificate=report.certificate
-        | {"granularity": INSTRUMENT.granularity(*report.coarse), "visible": sorted(INSTRUMENT.files())},
+        | {"granularity": INSTRUMENT.granularity(*report.coarse), "visible": sorted(INSTRUMENT.files(report.entered))},
         reason=report.reason,
         kind=report.kind,
         pattern=report.pattern,

@@ -38,7 +38,6 @@ create_exception!(
 pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("NotSerial", module.py().get_type::<NotSerial>())?;
     module.add_function(wrap_pyfunction!(run_exploration, module)?)?;
-    module.add_function(wrap_pyfunction!(entered, module)?)?;
     super::report::add(module)
 }
 
@@ -52,8 +51,8 @@ struct Scenario {
     invariant: Option<Py<PyAny>>,
     /// What one step is, in words.
     granularity: String,
-    /// `(n)`: the dicts of globals and classes from which objects are numbered, besides the state, after the exploration
-    /// has come to `n` code objects.
+    /// `(entered)`: the dicts of globals and classes from which objects are numbered, besides the state, after the
+    /// exploration has come to these code objects.
     roots: Py<PyAny>,
     strategy: String,
     max_runs: Option<u64>,
@@ -142,13 +141,6 @@ fn run_exploration(py: Python<'_>, scenario: Scenario) -> PyResult<Exploration> 
     Ok(exploration)
 }
 
-/// The code objects that the exploration under way, or the last one, has come to: the how-manieth ones that were
-/// described.
-#[pyfunction]
-fn entered() -> Vec<u32> {
-    SESSION.with(|session| session.entered.clone())
-}
-
 /// Lets go of the objects of the last run.
 fn forget_objects() {
     let old = SESSION.with(|session| (session.naming.clear(), std::mem::take(&mut session.results)));
@@ -215,9 +207,9 @@ fn number(py: Python<'_>, scenario: &Scenario, state: &Py<PyAny>) -> PyResult<()
     let mut roots: Vec<Bound<'_, PyAny>> = vec![state.bind(py).clone()];
     roots.extend(scenario.threads.iter().map(|thread| thread.bind(py).clone()));
     {
-        let n_entered = SESSION.with(|session| session.entered.len());
+        let entered = SESSION.with(|session| session.entered.clone());
         let _aside = Aside::step();
-        roots.extend(scenario.roots.bind(py).call1((n_entered,))?.extract::<Vec<Bound<'_, PyAny>>>()?);
+        roots.extend(scenario.roots.bind(py).call1((entered,))?.extract::<Vec<Bound<'_, PyAny>>>()?);
     }
     SESSION.with(|session| session.naming.walk(&roots));
     let _aside = Aside::step();

@@ -42,15 +42,17 @@ pub struct Exploration {
     remedy: String,
     /// Names of which each is one place for all objects, and whether all containers are one place.
     coarse: (Vec<String>, bool),
+    /// The code objects that it has come to, by their numbers.
+    entered: Vec<u32>,
 }
 
 impl Exploration {
     /// Of an outcome, with what was noted of its steps.
     pub fn new(outcome: Outcome, told: &[Told], session: &Session) -> Exploration {
         let labels = session.explorer.as_ref().map(|explorer| explorer.labels().clone()).unwrap_or_default();
-        let coarse = session.coarse();
+        let (coarse, entered) = (session.coarse(), session.entered.clone());
         let Some(explanation) = &outcome.explanation else {
-            return Exploration { outcome, labels, lines: Vec::new(), remedy: String::new(), coarse };
+            return Exploration { outcome, labels, lines: Vec::new(), remedy: String::new(), coarse, entered };
         };
         let steps = &explanation.trace.steps;
         let is_own = |idx: usize| {
@@ -91,7 +93,7 @@ impl Exploration {
         let has_own = all.iter().flatten().any(|line| line.is_own);
         let is_told = |line: &&Line| line.is_own || line.decides || !has_own;
         let lines = all.iter().flatten().filter(is_told).cloned().collect();
-        Exploration { lines, remedy: remedy.unwrap_or_default(), labels, outcome, coarse }
+        Exploration { lines, remedy: remedy.unwrap_or_default(), labels, outcome, coarse, entered }
     }
 
     fn failure(&self) -> Option<&Failure> {
@@ -300,6 +302,12 @@ impl Exploration {
     #[getter]
     fn coarse(&self) -> (Vec<String>, bool) {
         self.coarse.clone()
+    }
+
+    /// The code objects that the exploration has come to: the how-manieth ones that were described.
+    #[getter]
+    fn entered(&self) -> Vec<u32> {
+        self.entered.clone()
     }
 
     /// The failure as a report in one of the formats of `raceproof check`. If there is none the text is empty, and other
