@@ -12,8 +12,8 @@ use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 
 use super::events::{self, disable, keep};
-use super::frame::{Frame, IS_KNOWN};
-use super::operands::{Builtins, Instruction, Kind, Look, Operands, Part, Sight, Touch, key_of_name};
+use super::frame::{Frame, IS_KNOWN, Operands};
+use super::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, key_of_name};
 use crate::exploration::gate;
 use crate::exploration::program;
 use crate::exploration::session::{SESSION, Visit};
