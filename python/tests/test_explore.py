@@ -9,9 +9,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from raceproof.instrument import INSTRUMENT
 from raceproof.testing import explore, replay
 
-pytestmark = pytest.mark.skipif(sys.version_info[:2] != (3, 13), reason="frames of CPython 3.13 are read")
+pytestmark = pytest.mark.skipif(not hasattr(sys, "monitoring"), reason="nothing says what runs before 3.12")
 
 EARLY_LOCK = threading.Lock()
 EARLY_CONDITION = threading.Condition()
@@ -51,7 +52,9 @@ def test_a_lost_update_is_found_explained_and_replayed_each_time():
     outcome = failed(state(n=0), [add, add], both)
     assert (outcome.kind, outcome.pattern) == ("invariant", "lost update")
     deciding = [(thread, text) for thread, _, _, text, decides in outcome.steps if decides]
-    assert sorted(deciding) == [(0, "writes `s.n` = 1"), (1, "reads `s.n` = 0")]
+    # Where frames are not read, what is written is not always known.
+    written = "writes `s.n`" if INSTRUMENT.is_portable else "writes `s.n` = 1"
+    assert sorted(deciding) == [(0, written), (1, "reads `s.n` = 0")]
     assert "would pass: if" in outcome.explanation
     for _ in range(1000):
         assert replay(state(n=0), [add, add], both, schedule=outcome.schedule).verdict == "failed"

@@ -14,8 +14,8 @@ use pyo3::prelude::*;
 
 use super::events::{self, disable, keep};
 use super::factory;
-use super::frame::{Frame, IS_KNOWN, is_below};
-use super::operands::{Builtins, Instruction, Kind, Look, Operands, Part, Sight, Touch, key_of_name};
+use super::frame::{Frame, IS_KNOWN, Operands, is_below};
+use super::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, key_of_name};
 use crate::exploration::gate;
 use crate::exploration::program;
 use crate::exploration::session::{InCall, SESSION, Visit};

@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 use pyo3::types::PyType;
 
 use super::callback::come_back;
-use super::operands::{Look, Operands};
+use super::frame::Operands;
+use super::operands::Look;
 use crate::exploration::gate;
 use crate::exploration::session::InCall;
 use crate::raw::baton::{self, Aside};

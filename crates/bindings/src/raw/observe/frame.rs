@@ -3,13 +3,13 @@
 //! The layout is that of CPython 3.13, the same with and without the GIL. Between two instructions the depth of the
 //! value stack is known from the code alone, so that whoever asks says it.
 
+use std::ffi::{c_int, c_void};
 use std::mem::size_of;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use pyo3::ffi::{self, PyObject};
 
-use super::operands::Operands;
 use crate::raw::held::Held;
 use crate::raw::refcount;
 
@@ -32,6 +32,30 @@ static INSTRUCTIONS: AtomicUsize = AtomicUsize::new(0);
 
 /// Is the layout the one that is written here?
 pub const IS_KNOWN: bool = cfg!(all(Py_3_13, not(Py_3_14)));
+
+/// Where operands come from.
+pub trait Operands {
+    /// The value so far below the top of the stack, borrowed; null if there is none, or if none that counts.
+    fn operand(&self, from_top: usize) -> *mut PyObject;
+    /// A local, cell or free variable, borrowed; null if it is not bound.
+    fn local(&self, idx: usize) -> *mut PyObject;
+    /// The globals of the function, borrowed.
+    fn globals(&self) -> *mut PyObject;
+}
+
+impl<T: Operands> Operands for &T {
+    fn operand(&self, from_top: usize) -> *mut PyObject {
+        (**self).operand(from_top)
+    }
+
+    fn local(&self, idx: usize) -> *mut PyObject {
+        (**self).local(idx)
+    }
+
+    fn globals(&self) -> *mut PyObject {
+        (**self).globals()
+    }
+}
 
 /// A frame that stands before an instruction. Only good while the callback runs that asked for it.
 #[derive(Clone, Copy)]
@@ -188,4 +212,29 @@ pub unsafe fn walk(calls: &mut [(usize, u32)]) -> usize {
 pub unsafe fn member(object: *mut PyObject, behind_header: usize) -> *mut PyObject {
     // SAFETY: the caller's promise.
     unsafe { *object.cast::<u8>().add(size_of::<PyObject>() + behind_header).cast::<*mut PyObject>() }
+}
+
+/// The first object that another refers to, its type aside: null if there is none.
+///
+/// # Safety
+/// The object is alive, and the thread is attached.
+pub unsafe fn first_referent(object: *mut PyObject) -> *mut PyObject {
+    extern "C" fn visit(object: *mut PyObject, found: *mut c_void) -> c_int {
+        // SAFETY: `found` is what was handed to the traversal below.
+        unsafe {
+            if object.is_null() || ffi::PyType_Check(object) != 0 {
+                return 0;
+            }
+            *found.cast::<*mut PyObject>() = object;
+        }
+        1
+    }
+    let mut found: *mut PyObject = null_mut();
+    // SAFETY: the object is alive; a traversal reads it and runs no Python code.
+    unsafe {
+        if let Some(traverse) = (*ffi::Py_TYPE(object)).tp_traverse {
+            traverse(object, visit, (&raw mut found).cast());
+        }
+    }
+    found
 }

@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
-use std::ffi::{c_int, c_void};
 use std::mem::size_of;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -15,7 +14,7 @@ use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use rustc_hash::FxBuildHasher;
 
-use super::frame::{Frame, member};
+use super::frame::{Frame, Operands, first_referent, member};
 
 /// What an instruction does. The words are those of `raceproof.instrument`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -329,30 +328,6 @@ pub unsafe fn definition(callable: *mut PyObject) -> Option<(usize, *mut PyObjec
         }
     }
     None
-}
-
-/// Where operands come from.
-pub trait Operands {
-    /// The value so far below the top of the stack, borrowed; null if there is none, or if none that counts.
-    fn operand(&self, from_top: usize) -> *mut PyObject;
-    /// A local, cell or free variable, borrowed; null if it is not bound.
-    fn local(&self, idx: usize) -> *mut PyObject;
-    /// The globals of the function, borrowed.
-    fn globals(&self) -> *mut PyObject;
-}
-
-impl<T: Operands> Operands for &T {
-    fn operand(&self, from_top: usize) -> *mut PyObject {
-        (**self).operand(from_top)
-    }
-
-    fn local(&self, idx: usize) -> *mut PyObject {
-        (**self).local(idx)
-    }
-
-    fn globals(&self) -> *mut PyObject {
-        (**self).globals()
-    }
 }
 
 /// Looks at operands.
@@ -800,31 +775,6 @@ impl<F: Operands> Look<'_, F> {
             [sight, _] => sight,
         }
     }
-}
-
-/// The first object that another refers to, its type aside: null if there is none.
-///
-/// # Safety
-/// The object is alive, and the thread is attached.
-unsafe fn first_referent(object: *mut PyObject) -> *mut PyObject {
-    extern "C" fn visit(object: *mut PyObject, found: *mut c_void) -> c_int {
-        // SAFETY: `found` is what was handed to the traversal below.
-        unsafe {
-            if object.is_null() || ffi::PyType_Check(object) != 0 {
-                return 0;
-            }
-            *found.cast::<*mut PyObject>() = object;
-        }
-        1
-    }
-    let mut found: *mut PyObject = null_mut();
-    // SAFETY: the object is alive; a traversal reads it and runs no Python code.
-    unsafe {
-        if let Some(traverse) = (*ffi::Py_TYPE(object)).tp_traverse {
-            traverse(object, visit, (&raw mut found).cast());
-        }
-    }
-    found
 }
 
 /// The part of a container that a key names. Keys whose hash could run Python code name all of it.

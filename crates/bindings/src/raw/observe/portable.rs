@@ -14,7 +14,8 @@ use pyo3::types::PyString;
 
 use super::callback::{BUILTINS, announce, come_back, dynamic, enter, meet_dict, value};
 use super::events::{self, disable, keep};
-use super::operands::{Builtins, Call, Instruction, Kind, Look, Operands, Part, Sight, Touch, definition};
+use super::frame::Operands;
+use super::operands::{Builtins, Call, Instruction, Kind, Look, Part, Sight, Touch, definition};
 use super::sources::{self, Origins, Shown, Value, frame};
 use crate::exploration::gate;
 use crate::exploration::program;

@@ -12,7 +12,7 @@ use pyo3::ffi::{self, PyFrameObject, PyObject};
 use pyo3::prelude::*;
 use rustc_hash::FxBuildHasher;
 
-use super::operands::Operands;
+use super::frame::Operands;
 use crate::raw::held::Held;
 
 /// More results are not remembered: all are unknown then, until they are made again.

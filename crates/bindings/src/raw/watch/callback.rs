@@ -18,8 +18,8 @@ use crate::detection::{DETECTOR, describe};
 use crate::raw::held::Held;
 use crate::raw::native_type::slot;
 use crate::raw::observe::events::{self, disable, keep};
-use crate::raw::observe::frame::{self, Frame};
-use crate::raw::observe::operands::{Builtins, Instruction, Kind, Look, Operands, Part, Sight, Touch, definition};
+use crate::raw::observe::frame::{self, Frame, Operands};
+use crate::raw::observe::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, definition};
 use crate::raw::refcount;
 use crate::raw::symbol;
 
