@@ -142,6 +142,30 @@ pub fn scenario(files: &Files, finding: &Finding) -> Result<Scenario, String> {
         "lock-order-inversion" => {
             (made.sides, made.place) = (paths(files, finding, SIDES_MAX)?, String::new());
         }
+        "start-in-constructor" if paths(files, finding, 2).is_ok() => made.sides = paths(files, finding, 2)?,
+        "start-in-constructor" => {
+            let needed = finding.related.iter().find(|it| it.message.contains("needed"));
+            let lines = needed.map_or_else(Vec::new, |needed| vec![lines(files, needed.span)]);
+            made.alone = vec![Side { lines, ..itself(files, finding) }];
+        }
+        // Where the slot is filled, and the class that inherits it.
+        "shared-singleton-slot" => match &finding.related[..] {
+            [filled, heir, ..] => made.sides = vec![at(files, &[filled.span]), at(files, &[heir.span])],
+            _ => return Err("the finding does not say which class inherits the slot".to_owned()),
+        },
+        "event-loop-lock" => {
+            made.used.clone_from(&finding.place);
+            made.sides = uses(files, finding);
+            made.alone = vec![at(files, &[finding.span])];
+        }
+        _ => of_one_function(files, finding, &mut made)?,
+    }
+    Ok(made)
+}
+
+/// The scenario of a finding that is about one function, if it is of such a rule; else that of its two paths.
+fn of_one_function(files: &Files, finding: &Finding, made: &mut Scenario) -> Result<(), String> {
+    match finding.rule.name {
         "self-deadlock" if finding.symbol.is_empty() || finding.symbol.ends_with("__init__") => {
             return Err(
                 "it takes a garbage collection at one point of a call, which no schedule brings about".to_owned()
@@ -180,25 +204,9 @@ pub fn scenario(files: &Files, finding: &Finding) -> Result<Scenario, String> {
             (made.used, made.place) = (std::mem::take(&mut made.place), String::new());
             made.sides = vec![itself(files, finding)];
         }
-        "start-in-constructor" if paths(files, finding, 2).is_ok() => made.sides = paths(files, finding, 2)?,
-        "start-in-constructor" => {
-            let needed = finding.related.iter().find(|it| it.message.contains("needed"));
-            let lines = needed.map_or_else(Vec::new, |needed| vec![lines(files, needed.span)]);
-            made.alone = vec![Side { lines, ..itself(files, finding) }];
-        }
-        // Where the slot is filled, and the class that inherits it.
-        "shared-singleton-slot" => match &finding.related[..] {
-            [filled, heir, ..] => made.sides = vec![at(files, &[filled.span]), at(files, &[heir.span])],
-            _ => return Err("the finding does not say which class inherits the slot".to_owned()),
-        },
-        "event-loop-lock" => {
-            made.used.clone_from(&finding.place);
-            made.sides = uses(files, finding);
-            made.alone = vec![at(files, &[finding.span])];
-        }
         _ => made.sides = paths(files, finding, 2)?,
     }
-    Ok(made)
+    Ok(())
 }
 
 /// What has to hold for a rule: the first that some schedule breaks.
