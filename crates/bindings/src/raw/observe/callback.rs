@@ -193,11 +193,7 @@ fn act(
         }
         if calls_back(instruction.kind) {
             let (frame, code) = (look.frame.address(), look.frame.code());
-            let call = InCall { frame, code, site, operation, label, places };
-            SESSION.with(|session| session.enter_call(seat, call));
-            if instruction.kind == Kind::LoadItem {
-                factory::await_missing(look, &call)?;
-            }
+            enter(seat, instruction, look, InCall { frame, code, site, operation, label, places })?;
         }
     }
     Ok(())
@@ -208,6 +204,12 @@ fn act(
 fn calls_back(kind: Kind) -> bool {
     use Kind::{Call, CallNamed, CallSpread, Contains, DeleteItem, LoadItem, StoreItem};
     matches!(kind, Call | CallNamed | CallSpread | Contains | DeleteItem | LoadItem | StoreItem)
+}
+
+/// The thread is about to do what may call back.
+fn enter(seat: baton::Seat, instruction: &Instruction, look: &Look<'_>, call: InCall) -> PyResult<()> {
+    SESSION.with(|session| session.enter_call(seat, call));
+    if instruction.kind == Kind::LoadItem { factory::await_missing(look, &call) } else { Ok(()) }
 }
 
 /// Other threads come between the two halves of a call.
