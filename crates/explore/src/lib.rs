@@ -377,7 +377,10 @@ impl Explorer {
             self.phase = Phase::Confirm(CONFIRMATIONS);
             return After::More;
         }
-        let progress = self.strategy.learn(self.engine.trace());
+        let mut progress = self.strategy.learn(self.engine.trace());
+        if progress == Progress::Done && !self.untracked.is_empty() {
+            progress = self.strategy.sample();
+        }
         if progress == Progress::More && self.searched < self.limits.runs_max {
             return After::More;
         }

@@ -38,6 +38,8 @@ pub struct Auto {
     pos: Pos,
     coverage: Coverage,
     has_aims: bool,
+    has_sampled: bool,
+    is_exhausted: bool,
 }
 
 impl Auto {
@@ -51,6 +53,8 @@ impl Auto {
             pos: Pos::new(seed),
             coverage: Coverage::Sample,
             has_aims: false,
+            has_sampled: false,
+            is_exhausted: false,
         }
     }
 
@@ -118,7 +122,11 @@ impl Strategy for Auto {
                 }
             }
             Stage::Burst(run, dpor) => {
+                self.has_sampled = true;
                 let run = *run;
+                if run + 1 == BURST_RUNS && self.is_exhausted {
+                    return Progress::Done;
+                }
                 if run + 1 == BURST_RUNS {
                     self.stage = Stage::Exhaust(std::mem::take(dpor), FIRST_RUNS);
                     return Progress::More;
@@ -146,5 +154,13 @@ impl Strategy for Auto {
 
     fn coverage(&self) -> Coverage {
         self.coverage
+    }
+
+    fn sample(&mut self) -> Progress {
+        if self.has_sampled {
+            return Progress::Done;
+        }
+        (self.stage, self.is_exhausted) = (Stage::Burst(0, Box::default()), true);
+        Progress::More
     }
 }

@@ -111,6 +111,11 @@ pub trait Strategy {
     fn learn(&mut self, trace: &Trace) -> Progress;
     /// What has been covered once it is done.
     fn coverage(&self) -> Coverage;
+    /// It is done, but something was not tracked, so that runs which should be equal may differ: is there a sample to
+    /// take besides?
+    fn sample(&mut self) -> Progress {
+        Progress::Done
+    }
 }
 
 /// The strategies by name.
