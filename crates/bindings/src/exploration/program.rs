@@ -13,7 +13,8 @@ use pyo3::types::PyString;
 use super::session::{Code, Origin, SESSION};
 use crate::raw::baton::Aside;
 use crate::raw::held::Held;
-use crate::raw::observe::operands::{Builtins, Call, Instruction, Kind, key_of_name};
+use crate::raw::observe::builtins::{Builtins, Call};
+use crate::raw::observe::operands::{Instruction, Kind, key_of_name};
 use crate::raw::observe::sources::{Origins, Source};
 use crate::raw::observe::{callback, portable};
 

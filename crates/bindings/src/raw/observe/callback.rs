@@ -12,10 +12,11 @@ use facts::Action;
 use pyo3::ffi::{self, Py_ssize_t, PyObject};
 use pyo3::prelude::*;
 
+use super::builtins::Builtins;
 use super::events::{self, disable, keep};
 use super::factory;
 use super::frame::{Frame, IS_KNOWN, Operands, is_below};
-use super::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, key_of_name};
+use super::operands::{Instruction, Kind, Look, Part, Sight, Touch, key_of_name};
 use crate::exploration::gate;
 use crate::exploration::program;
 use crate::exploration::session::{InCall, SESSION, Visit};

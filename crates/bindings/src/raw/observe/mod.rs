@@ -6,6 +6,7 @@
 //!
 //! Described in the documentation of `sys.monitoring` (PEP 669) and `Include/internal/pycore_frame.h` of CPython 3.13.
 
+pub mod builtins;
 pub mod callback;
 pub mod deaths;
 pub mod events;

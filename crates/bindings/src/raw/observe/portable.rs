@@ -12,10 +12,11 @@ use pyo3::ffi::{self, Py_ssize_t, PyFrameObject, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
+use super::builtins::{Builtins, Call, definition};
 use super::callback::{BUILTINS, announce, come_back, dynamic, enter, meet_dict, value};
 use super::events::{self, disable, keep};
 use super::frame::Operands;
-use super::operands::{Builtins, Call, Instruction, Kind, Look, Part, Sight, Touch, definition};
+use super::operands::{Instruction, Kind, Look, Part, Sight, Touch};
 use super::sources::{self, Origins, Shown, Value, frame};
 use crate::exploration::gate;
 use crate::exploration::program;

@@ -17,9 +17,10 @@ use super::me::{self, Busy, Me};
 use crate::detection::{DETECTOR, describe};
 use crate::raw::held::Held;
 use crate::raw::native_type::slot;
+use crate::raw::observe::builtins::{Builtins, definition};
 use crate::raw::observe::events::{self, disable, keep};
 use crate::raw::observe::frame::{self, Frame, Operands};
-use crate::raw::observe::operands::{Builtins, Instruction, Kind, Look, Part, Sight, Touch, definition};
+use crate::raw::observe::operands::{Instruction, Kind, Look, Part, Sight, Touch};
 use crate::raw::refcount;
 use crate::raw::symbol;
 
