@@ -119,7 +119,7 @@ class TestBank:
         "--raceproof-max-runs=50",
     )
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["raceproof explored 1: nothing found in 1"])
+    result.stdout.fnmatch_lines(["raceproof explored 1: proved 1"])
 
 
 def test_what_a_thread_raises_fails_the_test(run):

@@ -114,6 +114,7 @@ pub struct Explorer {
     failed: Option<Failed>,
     about: About,
     untracked: BTreeSet<String>,
+    is_order_missed: bool,
     asked: Asked,
     is_collecting: bool,
     traces: Option<HashSet<u64>>,
@@ -146,6 +147,7 @@ impl Explorer {
             failed: None,
             about: About::default(),
             untracked: BTreeSet::new(),
+            is_order_missed: false,
             asked: Asked::default(),
             is_collecting: false,
             traces: None,
@@ -263,6 +265,13 @@ impl Explorer {
         }
     }
 
+    /// As [`untracked`](Self::untracked), of something whose order among the steps matters: runs that should be equal may
+    /// differ, and samples are taken besides the exhaustion.
+    pub fn untracked_order(&mut self, what: &str) {
+        self.untracked(what);
+        self.is_order_missed = true;
+    }
+
     /// What happened so far in this run.
     #[must_use]
     pub fn trace(&self) -> &Trace {
@@ -378,7 +387,7 @@ impl Explorer {
             return After::More;
         }
         let mut progress = self.strategy.learn(self.engine.trace());
-        if progress == Progress::Done && !self.untracked.is_empty() {
+        if progress == Progress::Done && self.is_order_missed {
             progress = self.strategy.sample();
         }
         if progress == Progress::More && self.searched < self.limits.runs_max {

@@ -177,7 +177,8 @@ def _judged(rest, samples, types, sites):
         found.append(f"{statistics.median(alive):.0f} results stay alive for 1,000 calls")
     if _is_growing(bytes_, max(_BYTES_MIN, _THREAD_BYTES * rest.n_threads * _PER / rest.n_calls)):
         found.append(f"{statistics.median(bytes_):,.0f} bytes of Python stay behind for 1,000 calls")
-    if not found and _is_growing(rss, _RSS_MIN):
+    # The system gives memory in large pieces, however few the calls are.
+    if not found and _is_growing(rss, max(_RSS_MIN, _RSS_MIN * _PER / rest.n_calls)):
         found.append(f"the process grows by {statistics.median(rss):,.0f} bytes for 1,000 calls, outside of Python")
     told = [*found]
     if found:

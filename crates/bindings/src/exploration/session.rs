@@ -445,7 +445,7 @@ impl Session {
 
     fn miss_deaths(&mut self) {
         if let Some(explorer) = &mut self.explorer {
-            explorer.untracked("when objects die that weak references point to");
+            explorer.untracked_order("when objects die that weak references point to");
         }
     }
 

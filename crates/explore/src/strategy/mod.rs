@@ -111,8 +111,7 @@ pub trait Strategy {
     fn learn(&mut self, trace: &Trace) -> Progress;
     /// What has been covered once it is done.
     fn coverage(&self) -> Coverage;
-    /// It is done, but something was not tracked, so that runs which should be equal may differ: is there a sample to
-    /// take besides?
+    /// It is done, but runs which should be equal may differ: is there a sample to take besides?
     fn sample(&mut self) -> Progress {
         Progress::Done
     }
