@@ -217,13 +217,14 @@ impl Collector<'_> {
 
     /// Is it a container of the class, reached through an instance that may be new itself?
     fn is_of_all_instances(&self, func: FuncId, body: &Body, val: Val, slot: Slot) -> bool {
-        let through_class = match body.op(val) {
+        if !self.summaries.class_state.contains(&slot) {
+            return false;
+        }
+        let through_class = || match body.op(val) {
             Op::Attr { base, .. } => self.types.of(func, base).iter().any(|of| matches!(of, Type::Class(_))),
             _ => true,
         };
-        !through_class
-            && self.summaries.class_state.contains(&slot)
-            && !matches!(self.project.function(func).kind, FunctionKind::Module | FunctionKind::ClassBody)
+        !through_class() && !matches!(self.project.function(func).kind, FunctionKind::Module | FunctionKind::ClassBody)
     }
 
     fn is_owned(&self, func: FuncId, body: &Body, val: Val) -> bool {
@@ -396,8 +397,13 @@ impl Collector<'_> {
 
     /// `heapq.heappush(x, ...)`: the function that changes the list it is given.
     fn changed_by(&self, func: FuncId, body: &Body, val: Val, call: Val) -> Option<Name> {
-        let Op::Call { args, .. } = body.op(call) else { return None };
+        let Op::Call { func: called, args } = body.op(call) else { return None };
         body.args(args).first().filter(|first| first.value == val)?;
+        // Most calls are of other functions, and this is cheaper than to find out which.
+        let (Op::Attr { name, .. } | Op::Global(name)) = body.op(called) else { return None };
+        if !changes_first(name.as_str()) {
+            return None;
+        }
         let function = self.types.external_callee(self.project, func, call)?;
         let (module, name) = function.as_str().rsplit_once('.')?;
         (matches!(module, "heapq" | "bisect" | "random") && changes_first(name)).then(|| Name::new(name))

@@ -73,8 +73,8 @@ fn replaced(project: &Project, types: &TypeMap, func: FuncId, names: &FxHashSet<
     let mut found = Vec::new();
     for val in body.writes() {
         let Op::StoreAttr { base, name, .. } = body.op(val) else { continue };
-        let through_class = types.of(func, base).iter().all(|of| matches!(of, Type::Class(_)));
-        if names.contains(&name) && !through_class {
+        let through_class = || types.of(func, base).iter().all(|of| matches!(of, Type::Class(_)));
+        if names.contains(&name) && !through_class() {
             found.extend(types.slots_of(project, func, val));
         }
     }
