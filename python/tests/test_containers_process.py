@@ -75,6 +75,8 @@ def test_a_waiting_daemon_does_not_keep_the_interpreter():
 def test_ctrl_c_interrupts_who_waits():
     """It blocks while another thread's factory runs, without a timeout; Ctrl-C interrupts it."""
     code = """
+        # Who starts a program in the background may have it ignore the signal.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         threading.Thread(target=d.get_or_create, args=("k", slow), daemon=True).start()
         inside.wait()
         threading.Timer(0.2, signal.raise_signal, (signal.SIGINT,)).start()
