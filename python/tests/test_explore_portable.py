@@ -10,11 +10,12 @@ import pytest
 
 PROGRAMS = """
 import collections, json, sys, threading
+import raceproof
 from threading import Lock
 from types import SimpleNamespace
 from raceproof.testing import explore, replay
 
-EARLY, IN_A_TUPLE = threading.Lock(), (threading.Lock(),)
+EARLY, IN_A_TUPLE, EARLY_RW = threading.Lock(), (threading.Lock(),), raceproof.RWLock()
 n = 0
 
 def add(s):
@@ -49,6 +50,13 @@ def other_key(i):
     def run(s):
         s.d[i] = s.d[i] + 1
     return run
+
+def write_early(s):
+    with EARLY_RW.write():
+        s.n += 1
+
+def add_by_slot(s):
+    s.d.__setitem__("n", s.d.__getitem__("n") + 1)
 
 def first(s):
     with s.a, s.b:
@@ -90,6 +98,8 @@ SCENARIOS = {
     "locked": (lambda: SimpleNamespace(n=0, lock=Lock()), [add_locked] * 3, lambda s: s.n == 3),
     "early lock": (state(), [add_early] * 2, lambda s: s.n == 2),
     "lock in a tuple": (state(), [add_in_tuple] * 2, lambda s: s.n == 2),
+    "early read-write lock": (state(), [write_early] * 2, lambda s: s.n == 2),
+    "slot methods": (lambda: SimpleNamespace(d={"n": 0}), [add_by_slot] * 2, lambda s: s.d["n"] == 2),
     "counter": (lambda: SimpleNamespace(words=collections.Counter()), [count] * 2, lambda s: s.words["a"] == 2),
     "check then act": (lambda: SimpleNamespace(d={}, made=[]), [put] * 2, lambda s: s.made == [1]),
     "setdefault": (lambda: SimpleNamespace(d={}, got=[]), [setdefault] * 2, lambda s: s.got[0] is s.got[1]),
@@ -127,7 +137,7 @@ def explored(tmp_path, name, observer="portable"):
     return json.loads(done.stdout)
 
 
-@pytest.mark.parametrize("name", ["locked", "early lock", "setdefault"])
+@pytest.mark.parametrize("name", ["locked", "early lock", "early read-write lock", "setdefault"])
 def test_what_is_right_is_proved(tmp_path, name):
     verdict, granularity, untracked, _ = explored(tmp_path, name)
     assert (verdict, untracked) == ("proved", [])
@@ -135,7 +145,7 @@ def test_what_is_right_is_proved(tmp_path, name):
     assert "one place" not in granularity
 
 
-@pytest.mark.parametrize("name", ["lost update", "counter", "check then act", "two orders", "torn sum"])
+@pytest.mark.parametrize("name", ["lost update", "counter", "check then act", "slot methods", "two orders", "torn sum"])
 def test_what_is_broken_fails_and_is_replayed(tmp_path, name):
     verdict, _, _, again = explored(tmp_path, name)
     assert verdict == "failed"
@@ -157,6 +167,17 @@ def test_containers_that_are_not_known_are_one_place(tmp_path):
 def test_two_items_of_a_dict_are_two_places(tmp_path):
     """No two threads touch the same thing, and that is seen."""
     assert explored(tmp_path, "two keys")[0] == "gave_up"
+
+
+def test_code_that_is_too_intricate_to_walk_through_is_seen_all_the_same(monkeypatch):
+    from raceproof.instrument import _code, _operands
+
+    def both(code):
+        return [offset for offset, *_ in _code.description_with_sources(code)[2]]
+
+    whole = both(explored.__code__)
+    monkeypatch.setattr(_operands, "_ROUNDS_MAX", 3)
+    assert whole and set(whole) <= set(both(explored.__code__))
 
 
 def test_a_variable_of_a_closure_is_named(tmp_path):

@@ -498,45 +498,36 @@ def defaultdict_with_factory():
     return setup, [add, add], lambda s: 1 <= len(s.d["k"]) <= 2
 
 
+def counted_by_destructor():
+    """A state, and a class whose objects count their ends under its lock."""
+    s = State(n=0, lock=threading.Lock())
+
+    class C:
+        def __del__(self):
+            with s.lock:
+                s.n += 1
+
+    s.C = C
+    return s
+
+
 @program(is_broken=True)
 def destructor_takes_the_lock():
-    def setup():
-        s = State(n=0, lock=threading.Lock())
-
-        class C:
-            def __del__(self):
-                with s.lock:
-                    s.n += 1
-
-        s.C = C
-        return s
-
     def use(s):
         c = s.C()
         with s.lock:
             s.n += 1
             del c
 
-    return setup, [use, use], None
+    return counted_by_destructor, [use, use], None
 
 
 @program(is_broken=False)
 def destructor_counts_locked():
-    def setup():
-        s = State(n=0, lock=threading.Lock())
-
-        class C:
-            def __del__(self):
-                with s.lock:
-                    s.n += 1
-
-        s.C = C
-        return s
-
     def use(s):
         s.C()
 
-    return setup, [use, use], lambda s: s.n == 2
+    return counted_by_destructor, [use, use], lambda s: s.n == 2
 
 
 @program(is_broken=True)

@@ -28,7 +28,13 @@ impl Progress {
         Self::showing(wanted, move |_| message.clone())
     }
 
-    /// The same, with how many of `n` are done: see [`Progress::step`].
+    /// Shows nothing.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self::start(String::new(), false)
+    }
+
+    /// As `start`, with how many of `n` are done: see [`Progress::step`].
     #[must_use]
     pub fn counting(message: String, n: usize, wanted: bool) -> Self {
         Self::showing(wanted, move |n_done| format!("{message}, {n_done} of {n}"))

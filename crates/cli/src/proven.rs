@@ -59,7 +59,7 @@ pub fn repair_and_prove(
 impl Proven {
     /// Runs the scenarios of what was fixed: before, where that is not known yet, and after.
     fn learn(&mut self, files: &Files, after: &Files, fixed: &[&Finding], prover: &Prover) -> Result<(), Error> {
-        let silent = Progress::start(String::new(), false);
+        let silent = Progress::silent();
         let unknown = fixed.iter().copied().filter(|it| !self.before.contains_key(&it.fingerprint));
         let unknown: Vec<&Finding> = unknown.collect();
         let groups: Vec<&[&Finding]> = unknown.chunk_by(|one, other| one.span.file == other.span.file).collect();

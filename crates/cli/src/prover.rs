@@ -139,10 +139,7 @@ impl Prover {
                 progress.step();
                 Answer::gave_up(reason)
             }
-            // The child has as many answers as there were questions; it gives none where the budget was used up.
-            None => {
-                answers.next().filter(|answer| !answer.verdict.is_empty()).unwrap_or_else(|| Answer::gave_up(used_up()))
-            }
+            None => answers.next().flatten().unwrap_or_else(|| Answer::gave_up(used_up())),
         };
         Ok(reasons.into_iter().map(next).collect())
     }

@@ -142,12 +142,14 @@ pub fn scenario(files: &Files, finding: &Finding) -> Result<Scenario, String> {
         "lock-order-inversion" => {
             (made.sides, made.place) = (paths(files, finding, SIDES_MAX)?, String::new());
         }
-        "start-in-constructor" if paths(files, finding, 2).is_ok() => made.sides = paths(files, finding, 2)?,
-        "start-in-constructor" => {
-            let needed = finding.related.iter().find(|it| it.message.contains("needed"));
-            let lines = needed.map_or_else(Vec::new, |needed| vec![lines(files, needed.span)]);
-            made.alone = vec![Side { lines, ..itself(files, finding) }];
-        }
+        "start-in-constructor" => match paths(files, finding, 2) {
+            Ok(sides) => made.sides = sides,
+            Err(_) => {
+                let needed = finding.related.iter().find(|it| it.message.contains("needed"));
+                let lines = needed.map_or_else(Vec::new, |needed| vec![lines(files, needed.span)]);
+                made.alone = vec![Side { lines, ..itself(files, finding) }];
+            }
+        },
         // Where the slot is filled, and the class that inherits it.
         "shared-singleton-slot" => match &finding.related[..] {
             [filled, heir, ..] => made.sides = vec![at(files, &[filled.span]), at(files, &[heir.span])],

@@ -68,7 +68,8 @@ def is_seen(code) -> bool:
     return origin != "runner"
 
 
-_LOCKS = {_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock}
+# Of these types are locks that were made before an exploration.
+_LOCKS = (_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock, _native.RWLock)
 
 
 def _is_free(lock):
@@ -151,7 +152,7 @@ class _Instrument:
     def _tell(self, is_portable):
         table = _known.known(
             [real for real, _ in self._callables.values()],
-            [_real.Lock, _real.RLock, _real.Condition, _native.Lock, _native.RLock, _native.RWLock],
+            _LOCKS,
             is_portable,
         )
         describers = {
@@ -261,7 +262,7 @@ class _Instrument:
         if self.is_portable:
             self._early = _early.Early(self._early_stand_in)
             self._early.replace(self._callables_of_scenario)
-            for name in ("Lock", "RLock"):
+            for name in ("Lock", "RLock", "RWLock"):
                 self._patch(sys.modules["raceproof"], name, getattr(_ours, name))
             for real in _known.STEPWISE:
                 self._patch(builtins, real.__name__, _models.stepwise(real))

@@ -57,9 +57,8 @@ _SHIFTED = {_LOAD_ATTR, _LOAD_GLOBAL}
 ATTRIBUTE_STORES = {dis.opmap[name] for name in ("STORE_ATTR", "DELETE_ATTR")}
 GLOBAL_STORES = {dis.opmap[name] for name in ("STORE_GLOBAL", "DELETE_GLOBAL")}
 _NAMED = ATTRIBUTE_STORES | GLOBAL_STORES | _SHIFTED
-_ENDS = {dis.opmap.get(name) for name in ("RETURN_VALUE", "RETURN_CONST", "RAISE_VARARGS", "RERAISE")}
-_JUMPS = {*dis.hasjrel, *dis.hasjabs}
-_ALWAYS = {opcode for opcode in _JUMPS if dis.opname[opcode].startswith("JUMP")}
+_ENDS = {dis.opmap[name] for name in _operands.ENDS if name in dis.opmap}
+_ALWAYS = {opcode for opcode in _operands.JUMPS if dis.opname[opcode].startswith("JUMP")}
 _WRITES = {"store attribute", "store global", "store cell", "store item", "delete item", "store slice", "in place"}
 _TEXT_MAX = 60
 # Stands behind the name of a variable of a closure, where it is not told apart which closure it is; as in the native
@@ -113,7 +112,7 @@ def _depths(code, instructions):
             depths[number] = depth
             if opcode in _ENDS:
                 break
-            if opcode in _JUMPS:
+            if opcode in _operands.JUMPS:
                 target = index[dis._get_jump_target(opcode, argument, offset)]
                 work.append((target, depth + dis.stack_effect(opcode, argument, jump=True)))
                 if opcode in _ALWAYS:

@@ -18,7 +18,6 @@ import math
 import re
 import types
 import uuid
-from itertools import zip_longest
 
 from raceproof._native import control
 from raceproof.instrument import _clock, _locks
@@ -94,9 +93,16 @@ _PLAIN_FUNCTIONS = (
     chr,
     ord,
     hex,
+    oct,
     sorted,
+    any,
+    all,
+    sum,
+    hasattr,
+    setattr,
+    delattr,
+    dir,
 )
-_PLAIN_FUNCTIONS += (sorted, any, all, sum, hasattr, setattr, delattr, dir, oct)
 _PLAIN_METHODS = {
     list: "append extend insert remove clear sort reverse index count copy __len__ __contains__",
     dict: "clear update copy fromkeys __len__ __contains__",
@@ -182,7 +188,7 @@ def _over_iterators(inner):
     for iterator, offset in (
         (zip(inner, inner, strict=False), 8),
         (map(max, inner, inner), 0),
-        (zip_longest(inner, inner), 16),
+        (itertools.zip_longest(inner, inner), 16),
     ):
         yield iterator, offset, next(it for it in gc.get_referents(iterator) if type(it) is tuple)
     yield filter(None, inner), 8, inner

@@ -43,6 +43,9 @@ _OPAQUE = set(
     "LOAD_ASSERTION_ERROR CALL_INTRINSIC_1 CALL_INTRINSIC_2 GET_AWAITABLE GET_AITER GET_ANEXT GET_YIELD_FROM_ITER "
     "LOAD_FROM_DICT_OR_GLOBALS LOAD_FROM_DICT_OR_DEREF YIELD_VALUE".split()
 )
+# Nothing comes after them.
+ENDS = set("RETURN_VALUE RETURN_CONST RAISE_VARARGS RERAISE INTERPRETER_EXIT".split())
+JUMPS = {*dis.hasjrel, *dis.hasjabs}
 # The last value that they take off comes back, with others above it.
 _ABOVE = set("UNPACK_SEQUENCE UNPACK_EX BEFORE_WITH BEFORE_ASYNC_WITH LOAD_SPECIAL IMPORT_FROM PUSH_EXC_INFO".split())
 
@@ -51,7 +54,9 @@ def sources(code, instructions):
     """For each offset that is reached, the sources of the operands from the top of the stack; and the offsets whose
     results others ask for."""
     walk = _Walk(code, instructions)
-    walk.run()
+    if not walk.run():
+        # Too intricate: the operands of all instructions are unknown, but none goes unseen.
+        return {it.offset: [] for it in instructions}, set()
     found = {}
     asked = set()
     for number, stack in walk.stacks.items():
@@ -77,6 +82,7 @@ class _Walk:
         self.work = []
 
     def run(self):
+        """Walks until nothing is new; False if that takes too long."""
         self._reach(0, ())
         rounds = 0
         while self.work and rounds < _ROUNDS_MAX:
@@ -86,18 +92,17 @@ class _Walk:
             if entry := self.handlers.get(number):
                 above = [UNKNOWN] * (1 + bool(entry.lasti))
                 self._reach(self.index[entry.target], (*stack[: entry.depth], *above))
-            if instruction.opcode in _JUMPS:
+            if instruction.opcode in JUMPS:
                 effect = dis.stack_effect(instruction.opcode, instruction.arg, jump=True)
                 self._reach(self.index[_target(instruction)], self._after(instruction, stack, effect))
                 if instruction.opname.startswith("JUMP"):
                     continue
-            if instruction.opname in _ENDS or number + 1 == len(self.instructions):
+            if instruction.opname in ENDS or number + 1 == len(self.instructions):
                 continue
             argument = instruction.arg if instruction.opcode >= dis.HAVE_ARGUMENT else None
             effect = dis.stack_effect(instruction.opcode, argument, jump=False)
             self._reach(number + 1, self._after(instruction, stack, effect))
-        if self.work:
-            self.stacks.clear()
+        return not self.work
 
     def _reach(self, number, stack):
         known = self.stacks.get(number)
@@ -169,10 +174,6 @@ class _Walk:
         if name == "STORE_FAST_LOAD_FAST":
             return (*_without(stack[:-1], variables[:1]), self._local(variables[1]))
         return _without(stack[: -len(variables)], variables)
-
-
-_ENDS = set("RETURN_VALUE RETURN_CONST RAISE_VARARGS RERAISE INTERPRETER_EXIT".split())
-_JUMPS = {*dis.hasjrel, *dis.hasjabs}
 
 
 def _target(instruction):

@@ -2,9 +2,6 @@
 
 from raceproof._native import DeadlockError, WaitTimeout, control
 
-# The seat of whoever asked for the exploration.
-_DRIVER = 64
-
 
 class _Within:
     def __init__(self, lock, seconds):
@@ -111,12 +108,12 @@ class RWLock(_Named):
             if not blocking:
                 return False
             raise DeadlockError("RWLock is held by this thread, which would wait for itself to write")
-        is_first = not any(counts)
-        if is_first and not 0 <= control.seat() < _DRIVER and self._outside(is_shared):
-            raise RuntimeError("the lock is held, and no thread is left that could release it")
-        if is_first and 0 <= control.seat() < _DRIVER and not self._wait(is_shared, blocking, timeout):
-            return False
-        if is_first:
+        if not any(counts):
+            if not control.is_thread_of_run():
+                if self._outside(is_shared):
+                    raise RuntimeError("the lock is held, and no thread is left that could release it")
+            elif not self._wait(is_shared, blocking, timeout):
+                return False
             self._taken[control.seat()] = is_shared
         counts[not is_shared] += 1
         return True
@@ -137,7 +134,7 @@ class RWLock(_Named):
         counts = self._counts().get(control.seat(), [0, 0])
         if not counts[not is_shared]:
             raise RuntimeError("cannot release un-acquired lock")
-        if sum(counts) == 1 and 0 <= control.seat() < _DRIVER:
+        if sum(counts) == 1 and control.is_thread_of_run():
             self._readers.release(self._taken[control.seat()])
         counts[not is_shared] -= 1
         if not is_shared and counts[0]:

@@ -1,12 +1,11 @@
 """What every part that reads frames asks of the interpreter first: its version, and a number in `sys.monitoring`."""
 
+import functools
 import os
 import sys
 
 # Those that no tool of the standard library or coverage takes by itself.
 NUMBERS = (4, 3, 2)
-
-
 # The variable that asks for one of the two ways to see what a program touches: `native` or `portable`.
 OBSERVER = "RACEPROOF_OBSERVER"
 
@@ -51,6 +50,12 @@ def take(name: str = "raceproof", numbers=NUMBERS) -> int:
         raise RuntimeError("no number is free in sys.monitoring: switch off coverage or the debugger")
     sys.monitoring.use_tool_id(free[0], name)
     return free[0]
+
+
+@functools.cache
+def kept(name: str) -> int:
+    """The number that a part of `prove` takes and keeps: none of those that an exploration takes meanwhile."""
+    return take(name, (0, 1, 5))
 
 
 def refuse(number: int, what: str) -> RuntimeError:

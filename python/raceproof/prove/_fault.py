@@ -1,14 +1,12 @@
 """A line that raises where it may: the error that a finding speaks of does not wait until it happens by itself."""
 
 import contextlib
-import functools
 import linecache
 import sys
 
 from raceproof.instrument import _tools
 from raceproof.prove import _quiet
 
-_NUMBERS = (0, 1, 5)
 _lines = {}
 
 
@@ -28,23 +26,17 @@ def raising(function, file, text):
     if not found:
         yield False
         return
-    monitoring = sys.monitoring
+    monitoring, tool = sys.monitoring, _tools.kept("raceproof-faults")
+    monitoring.register_callback(tool, monitoring.events.LINE, _at)
     for code, line in found:
         _lines[code] = line
-        monitoring.set_local_events(_tool(), code, monitoring.events.LINE)
+        monitoring.set_local_events(tool, code, monitoring.events.LINE)
     try:
         yield True
     finally:
         for code, _ in found:
-            monitoring.set_local_events(_tool(), code, 0)
+            monitoring.set_local_events(tool, code, 0)
             del _lines[code]
-
-
-@functools.cache
-def _tool():
-    tool = _tools.take("raceproof-faults", _NUMBERS)
-    sys.monitoring.register_callback(tool, sys.monitoring.events.LINE, _at)
-    return tool
 
 
 def _at(code, line):

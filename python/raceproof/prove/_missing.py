@@ -1,11 +1,8 @@
 """Notes who looks for an attribute that an object does not have yet, also where the error is swallowed."""
 
-import functools
 import sys
 
 from raceproof.instrument import _tools
-
-_NUMBERS = (0, 1, 5)
 
 
 class Missing:
@@ -16,19 +13,14 @@ class Missing:
         self.at = None
 
     def __enter__(self):
-        monitoring = sys.monitoring
-        monitoring.register_callback(_tool(), monitoring.events.RAISE, self._raised)
-        monitoring.set_events(_tool(), monitoring.events.RAISE)
+        monitoring, tool = sys.monitoring, _tools.kept("raceproof-missing")
+        monitoring.register_callback(tool, monitoring.events.RAISE, self._raised)
+        monitoring.set_events(tool, monitoring.events.RAISE)
         return self
 
     def __exit__(self, *error):
-        sys.monitoring.set_events(_tool(), 0)
+        sys.monitoring.set_events(_tools.kept("raceproof-missing"), 0)
 
     def _raised(self, code, _, error):
         if isinstance(error, AttributeError) and error.name == self._name:
             self.at = self.at or code.co_qualname
-
-
-@functools.cache
-def _tool():
-    return _tools.take("raceproof-missing", _NUMBERS)

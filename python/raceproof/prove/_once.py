@@ -2,14 +2,12 @@
 
 import contextlib
 import dis
-import functools
 import inspect
 import sys
 import threading
 
 from raceproof.instrument import _tools
 
-_NUMBERS = (0, 1, 5)
 _active = threading.local()
 _starts = {}
 
@@ -75,15 +73,10 @@ def _watch(code):
             return False
         _starts[code] = min(backwards)
         monitoring = sys.monitoring
-        tool = _tool()
+        tool = _tools.kept("raceproof-passes")
         monitoring.register_callback(tool, monitoring.events.JUMP, _at)
         monitoring.set_local_events(tool, code, monitoring.events.JUMP)
     return True
-
-
-@functools.cache
-def _tool():
-    return _tools.take("raceproof-passes", _NUMBERS)
 
 
 def _at(code, _, destination):

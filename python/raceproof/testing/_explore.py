@@ -201,7 +201,6 @@ def request(
         "setup": setup,
         "threads": _in_threads(threads),
         "invariant": invariant,
-        "granularity": INSTRUMENT.granularity(),
         "roots": INSTRUMENT.roots,
         "strategy": strategy,
         "max_runs": max_runs,

@@ -49,8 +49,6 @@ struct Scenario {
     threads: Vec<Py<PyAny>>,
     /// `(state)`: None if it holds, else what is wrong.
     invariant: Option<Py<PyAny>>,
-    /// What one step is, in words.
-    granularity: String,
     /// `(entered)`: the dicts of globals and classes from which objects are numbered, besides the state, after the
     /// exploration has come to these code objects.
     roots: Py<PyAny>,
@@ -82,9 +80,8 @@ impl Scenario {
             Some(text) => Explorer::replay(text, limits).map_err(|cause| PyValueError::new_err(cause.to_string()))?,
             None => Explorer::new(kind, limits, self.seed),
         };
-        let about =
-            About { semantics: self.semantics.clone(), granularity: self.granularity.clone(), visible: Vec::new() };
-        let explorer = explorer.about(about);
+        // What a step is, and what is seen, `raceproof.testing` says when all is over.
+        let explorer = explorer.about(About { semantics: self.semantics.clone(), ..About::default() });
         Ok(if self.blocked_is_outcome { explorer.letting_threads_wait() } else { explorer })
     }
 }
@@ -116,9 +113,8 @@ fn run_exploration(py: Python<'_>, scenario: Scenario) -> PyResult<Exploration> 
         return Err(PyRuntimeError::new_err("an exploration is under way in this process; one at a time"));
     }
     let driving = Driving;
-    if !deaths::listen(true) {
-        return Err(PyRuntimeError::new_err("the interpreter does not tell of objects that die"));
-    }
+    let has_news = deaths::listen(true);
+    SESSION.with(|session| session.naming.keep_all(!has_news));
     let _pinned = Pinned::new();
     program::set_iteration_atomic(scenario.is_iteration_atomic);
     SESSION.with(|session| {
@@ -194,6 +190,9 @@ fn one_run(py: Python<'_>, scenario: &Scenario, kind: Kind, told: &mut Vec<Told>
         if loses_attributes && scenario.schedule.is_none() {
             explorer
                 .untracked("attributes through the dict of an object, where objects or containers are not told apart");
+        }
+        if session.naming.hides_deaths() {
+            explorer.untracked("what runs when objects die: here they live until the run is over");
         }
         if session.naming.is_full() {
             explorer.untracked("objects beyond the first 200,000 of a run");

@@ -28,6 +28,7 @@ pub fn add(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(worker, module)?)?;
     module.add_function(wrap_pyfunction!(spawn, module)?)?;
     module.add_function(wrap_pyfunction!(seat, module)?)?;
+    module.add_function(wrap_pyfunction!(is_thread_of_run, module)?)?;
     module.add_function(wrap_pyfunction!(aside, module)?)
 }
 
@@ -272,6 +273,12 @@ pub fn fail(py: Python<'_>, error: &PyErr) {
 #[pyfunction]
 fn seat() -> Seat {
     baton::me()
+}
+
+/// Is this thread one of the run? Whoever asked for the exploration is none.
+#[pyfunction]
+fn is_thread_of_run() -> bool {
+    is_controlled()
 }
 
 /// Calls `callable(*args)` as one from outside: what it does is neither observed nor scheduled.

@@ -200,7 +200,6 @@ pub struct Session {
     mutes: Vec<Lines>,
     /// The weak references that have lost their objects in this run.
     lost: HashSet<u32, FxBuildHasher>,
-    is_death_missed: bool,
     /// The locks that stand for flights, by their numbers.
     flights: HashMap<u64, ObjectId, FxBuildHasher>,
 }
@@ -319,11 +318,8 @@ impl Session {
 
     fn place(&mut self, seat: Seat, touch: &Touch) -> Option<(Action, Place)> {
         let Touch { action, object, part } = *touch;
-        if part == Part::Own {
-            return Some((action, Place::structure(OWN - seat as u32)));
-        }
-        let is_name = matches!(part, Part::Name(_));
-        if !is_name && (object.is_null() || self.is_coarse) {
+        let is_of_container = matches!(part, Part::All | Part::Item(_));
+        if is_of_container && (object.is_null() || self.is_coarse) {
             // Until now the containers were told apart.
             self.is_stale |= !self.is_coarse;
             self.is_coarse = true;
@@ -331,7 +327,7 @@ impl Session {
         }
         let key = match part {
             Part::All => return Some((action, Place::structure(self.naming.number(object, seat as usize)))),
-            Part::Own => return None,
+            Part::Own => return Some((action, Place::structure(OWN - seat as u32))),
             Part::Item(key) => key,
             Part::Name(number) => {
                 let name = &mut self.names[number as usize];
@@ -389,17 +385,16 @@ impl Session {
     pub fn watch(&mut self, seat: Seat, site: u32, places: &[Option<(Action, Place)>; 2]) {
         let thread = ThreadId(seat as u32);
         let is_step = self.sites[site as usize].is_step;
+        let mut is_death_missed = false;
         for (action, place) in places.iter().flatten() {
             let asks_for_all = self.tells_all && self.sites[site as usize].origin.is_own;
             self.visibility.access(thread, *action, *place, site, asks_for_all, &mut self.racing);
-            if !self.racing.is_empty() && self.lost.contains(&place.object.0) {
-                self.is_death_missed = true;
-            }
+            is_death_missed |= !self.racing.is_empty() && self.lost.contains(&place.object.0);
             if is_step {
                 self.visibility.step(thread, *action, *place);
             }
         }
-        if std::mem::take(&mut self.is_death_missed) {
+        if is_death_missed {
             self.miss_deaths();
         }
         if !self.racing.is_empty() {

@@ -2,7 +2,8 @@
 //!
 //! What is inherited (`append`, `l[i]`, `insert`, slices) is as fast and as atomic as in `list`. Overridden is what would
 //! see a list that others change (iteration, `repr`), what is not one step (`extend` from an iterable, `remove`), what
-//! makes the list shorter (`list_items` says why), and `sort`, during which a `list` looks empty to other threads. `crate::list` has the methods' logic.
+//! makes the list shorter (`list_items` says why), and `sort`, during which a `list` looks empty to other threads.
+//! `crate::list` has the methods' logic.
 
 mod doc;
 
@@ -384,8 +385,9 @@ slot! {
         if values.is_none() {
             return -1;
         }
-        let values = Held(ffi::PySequence_List(values.0));
-        if values.is_none() { -1 } else { replace_slice(this, key, values.0) }
+        // A list or tuple of the caller is copied; what was made of another iterable is ours already.
+        let own = if values.0 == value { Held(ffi::PySequence_List(value)) } else { values };
+        if own.is_none() { -1 } else { replace_slice(this, key, own.0) }
     } else -1
 
     fn assign_item(this: *mut PyObject, idx: Py_ssize_t, value: *mut PyObject) -> c_int {

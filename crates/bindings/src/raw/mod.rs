@@ -33,4 +33,5 @@ pub mod set;
 pub mod sharing;
 pub mod slots;
 pub mod symbol;
+pub mod tracer;
 pub mod watch;

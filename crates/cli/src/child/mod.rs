@@ -17,8 +17,8 @@ use wire::{Answer, Answered, Batch};
 
 /// How often a child is looked after.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// A child gets so much longer than its time limit, to start and to say what it has.
-const SPARE: Duration = Duration::from_secs(10);
+/// A child gets so much longer than its time limit, to start and to say what it has: itself, and the one that it forks.
+const SPARE: Duration = Duration::from_secs(20);
 /// What is shown of a child that has failed.
 const LINES_SHOWN: usize = 3;
 
@@ -57,12 +57,12 @@ fn last_lines(said: &str) -> String {
     last.join(" / ")
 }
 
-/// Asks a child; as many answers as there are questions. That a child dies or takes too long is an answer too: it gave
-/// up. `tell` is called after each answer.
+/// Asks a child; an answer for each question, or none for those that it did not begin in the time for all. That a child
+/// dies or takes too long is an answer too: it gave up. `tell` is called after answers.
 ///
 /// # Errors
 /// If no child can be started.
-pub fn ask(python: &Path, batch: &Batch, tell: &(dyn Fn() + Sync)) -> Result<Vec<Answer>, Error> {
+pub fn ask(python: &Path, batch: &Batch, tell: &(dyn Fn() + Sync)) -> Result<Vec<Option<Answer>>, Error> {
     let cannot = |cause: std::io::Error| {
         Error::new(format!("cannot start `{}`", python.display()))
             .because(cause)
@@ -89,9 +89,11 @@ pub fn ask(python: &Path, batch: &Batch, tell: &(dyn Fn() + Sync)) -> Result<Vec
             *answer = Some(answered.answer);
         }
     }
-    let missing = || Answer::gave_up(why_silent(status, batch, &all_of(&mut err)));
-    let missing = answers.iter().any(Option::is_none).then(missing).unwrap_or_default();
-    Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| missing.clone())).collect())
+    if !status.is_some_and(|status| status.success()) {
+        let silent = Answer::gave_up(why_silent(status, batch, &all_of(&mut err)));
+        answers.iter_mut().filter(|answer| answer.is_none()).for_each(|answer| *answer = Some(silent.clone()));
+    }
+    Ok(answers)
 }
 
 /// Why a child has not answered. The processes that it asks have limits, and so has the import: it takes code that
@@ -108,7 +110,7 @@ fn why_silent(status: Option<ExitStatus>, batch: &Batch, said: &str) -> String {
 /// Waits for the end of a child; one that says nothing for too long is killed.
 fn watch(child: &mut Child, out: &File, limit: Duration, tell: &(dyn Fn() + Sync)) -> Option<ExitStatus> {
     let (mut begun, mut n_bytes) = (Instant::now(), 0);
-    while begun.elapsed() < limit + SPARE {
+    while begun.elapsed() < limit {
         match child.try_wait() {
             Ok(Some(status)) => return Some(status),
             Ok(None) => std::thread::sleep(LOOK_EVERY),

@@ -114,8 +114,7 @@ impl Asked<'_> {
         let is_fixed = |finding: &Finding| self.fixed.fixed.iter().any(|fixed| fixed.is_of(finding));
         let asked: Vec<(&Finding, &Answer)> =
             pairs.clone().filter(|(finding, answer)| answer.verdict == "failed" && is_fixed(finding)).collect();
-        let again =
-            self.prover.prove_again(self.files, &self.fixed.files, &asked, &Progress::start(String::new(), false))?;
+        let again = self.prover.prove_again(self.files, &self.fixed.files, &asked, &Progress::silent())?;
         let mut again = again.into_iter();
         let after = pairs.map(|(finding, answer)| {
             let fix = finding.fix.as_ref().filter(|_| answer.verdict == "failed")?;

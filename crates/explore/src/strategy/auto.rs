@@ -20,12 +20,10 @@ const DPOR_RUNS: u64 = 50_000;
 #[derive(Clone, Debug)]
 enum Stage {
     Serial(Dfs),
+    /// The bound, and the runs so far.
     Aimed(u32, Dfs, u64),
-    /// The first part of an exhaustion.
-    First(Box<Dpor>, u64),
-    /// Samples, and the exhaustion that goes on after them.
-    Burst(u64, Box<Dpor>),
-    Exhaust(Box<Dpor>, u64),
+    Exhaust,
+    Burst,
     Bounded(u32, Dfs),
 }
 
@@ -33,13 +31,15 @@ enum Stage {
 #[derive(Clone, Debug)]
 pub struct Auto {
     stage: Stage,
+    /// Goes on after the burst where it was before.
+    dpor: Dpor,
+    n_exhausted: u64,
     random: Random,
     pct: [Pct; 2],
     pos: Pos,
+    n_sampled: u64,
     coverage: Coverage,
     has_aims: bool,
-    has_sampled: bool,
-    is_exhausted: bool,
 }
 
 impl Auto {
@@ -48,18 +48,19 @@ impl Auto {
     pub fn new(seed: u64) -> Self {
         Self {
             stage: Stage::Serial(Dfs::new(Some(0))),
+            dpor: Dpor::default(),
+            n_exhausted: 0,
             random: Random::new(seed),
             pct: [Pct::new(seed, 2), Pct::new(seed, 3)],
             pos: Pos::new(seed),
+            n_sampled: 0,
             coverage: Coverage::Sample,
             has_aims: false,
-            has_sampled: false,
-            is_exhausted: false,
         }
     }
 
-    fn sampler(&mut self, run: u64) -> &mut dyn Strategy {
-        match run % 4 {
+    fn sampler(&mut self) -> &mut dyn Strategy {
+        match self.n_sampled % 4 {
             0 => &mut self.random,
             1 => &mut self.pct[0],
             2 => &mut self.pct[1],
@@ -73,69 +74,56 @@ impl Strategy for Auto {
         self.has_aims |= point.has_aims();
         match &mut self.stage {
             Stage::Serial(dfs) | Stage::Aimed(_, dfs, _) | Stage::Bounded(_, dfs) => dfs.choose(point),
-            Stage::First(dpor, _) | Stage::Exhaust(dpor, _) => dpor.choose(point),
-            Stage::Burst(run, _) => {
-                let run = *run;
-                self.sampler(run).choose(point)
-            }
+            Stage::Exhaust => self.dpor.choose(point),
+            Stage::Burst => self.sampler().choose(point),
         }
     }
 
     fn learn(&mut self, trace: &Trace) -> Progress {
-        let next = match &mut self.stage {
+        self.stage = match &mut self.stage {
             Stage::Serial(dfs) => {
                 if dfs.learn(trace) == Progress::More {
                     return Progress::More;
                 }
                 self.coverage = dfs.coverage();
-                if self.coverage == Coverage::All {
-                    return Progress::Done;
-                }
-                match self.has_aims {
-                    true => Stage::Aimed(1, Dfs::aimed(1), 0),
-                    false => Stage::First(Box::default(), 0),
+                match (self.coverage, self.has_aims) {
+                    (Coverage::All, _) => return Progress::Done,
+                    (_, true) => Stage::Aimed(1, Dfs::aimed(1), 0),
+                    (_, false) => Stage::Exhaust,
                 }
             }
             Stage::Aimed(bound, dfs, runs) => {
                 *runs += 1;
-                let is_over = dfs.learn(trace) == Progress::Done;
-                match (is_over, *bound, *runs) {
-                    (_, _, runs) if runs >= AIMED_RUNS => Stage::First(Box::default(), 0),
-                    (false, ..) => return Progress::More,
-                    (true, AIMED_BOUND, _) => Stage::First(Box::default(), 0),
-                    (true, bound, runs) => Stage::Aimed(bound + 1, Dfs::aimed(bound + 1), runs),
+                match dfs.learn(trace) {
+                    _ if *runs >= AIMED_RUNS => Stage::Exhaust,
+                    Progress::More => return Progress::More,
+                    Progress::Done if *bound == AIMED_BOUND => Stage::Exhaust,
+                    Progress::Done => Stage::Aimed(*bound + 1, Dfs::aimed(*bound + 1), *runs),
                 }
             }
-            Stage::First(dpor, runs) | Stage::Exhaust(dpor, runs) => {
-                *runs += 1;
-                if dpor.learn(trace) == Progress::Done {
-                    self.coverage = match dpor.coverage() {
-                        Coverage::All => Coverage::All,
-                        _ => self.coverage,
-                    };
+            Stage::Exhaust => {
+                self.n_exhausted += 1;
+                if self.dpor.learn(trace) == Progress::Done {
+                    if self.dpor.coverage() == Coverage::All {
+                        self.coverage = Coverage::All;
+                    }
                     return Progress::Done;
                 }
-                match *runs {
-                    FIRST_RUNS => Stage::Burst(0, std::mem::take(dpor)),
+                match self.n_exhausted {
+                    FIRST_RUNS => Stage::Burst,
                     DPOR_RUNS => Stage::Bounded(1, Dfs::new(Some(1))),
                     _ => return Progress::More,
                 }
             }
-            Stage::Burst(run, dpor) => {
-                self.has_sampled = true;
-                let run = *run;
-                if run + 1 == BURST_RUNS && self.is_exhausted {
-                    return Progress::Done;
+            Stage::Burst => {
+                self.sampler().learn(trace);
+                self.n_sampled += 1;
+                match self.n_sampled {
+                    // After an exhaustion: see `sample`.
+                    BURST_RUNS if self.n_exhausted < FIRST_RUNS => return Progress::Done,
+                    BURST_RUNS => Stage::Exhaust,
+                    _ => return Progress::More,
                 }
-                if run + 1 == BURST_RUNS {
-                    self.stage = Stage::Exhaust(std::mem::take(dpor), FIRST_RUNS);
-                    return Progress::More;
-                }
-                self.sampler(run).learn(trace);
-                if let Stage::Burst(run, _) = &mut self.stage {
-                    *run += 1;
-                }
-                return Progress::More;
             }
             Stage::Bounded(bound, dfs) => {
                 if dfs.learn(trace) == Progress::More {
@@ -148,7 +136,6 @@ impl Strategy for Auto {
                 Stage::Bounded(*bound + 1, Dfs::new(Some(*bound + 1)))
             }
         };
-        self.stage = next;
         Progress::More
     }
 
@@ -157,10 +144,10 @@ impl Strategy for Auto {
     }
 
     fn sample(&mut self) -> Progress {
-        if self.has_sampled {
+        if self.n_sampled > 0 {
             return Progress::Done;
         }
-        (self.stage, self.is_exhausted) = (Stage::Burst(0, Box::default()), true);
+        self.stage = Stage::Burst;
         Progress::More
     }
 }

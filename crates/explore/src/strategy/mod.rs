@@ -120,7 +120,7 @@ pub trait Strategy {
 /// The strategies by name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Serial orders, a burst of samples, then exhaustion: what a user gets.
+    /// What a user gets: see [`auto`].
     Auto,
     /// Uniform among the enabled threads.
     Random,

@@ -174,6 +174,54 @@ impl Builtins {
         self.defaultdict as *const PyObject
     }
 
+    /// The container that an object is, views, or goes over; null if it is none of that.
+    ///
+    /// # Safety
+    /// The object is alive, or null, and the thread is attached.
+    pub unsafe fn container(&self, object: *mut PyObject) -> *mut PyObject {
+        let mut object = object;
+        // An iterator over an iterator over a view over a dict.
+        for _ in 0..4 {
+            if object.is_null() {
+                return null_mut();
+            }
+            // SAFETY: the object is alive, and what it refers to lives as long; the offsets are those of the types.
+            unsafe {
+                let kind = ffi::Py_TYPE(object);
+                if self.is_container(object, kind) {
+                    return object;
+                }
+                let Some(behind) = self.over.get(&(kind as usize)) else {
+                    if self.viewers.contains(&(kind as usize)) {
+                        object = first_referent(object);
+                        continue;
+                    }
+                    let is_pack = kind == &raw mut ffi::PyTuple_Type && ffi::PyTuple_GET_SIZE(object) > 0;
+                    object = if is_pack { ffi::PyTuple_GET_ITEM(object, 0) } else { null_mut() };
+                    continue;
+                };
+                object = member(object, *behind);
+            }
+        }
+        null_mut()
+    }
+
+    /// Is it a built-in container, or one that is known?
+    ///
+    /// # Safety
+    /// The object is alive, and this is its type.
+    pub unsafe fn is_container(&self, object: *mut PyObject, kind: *mut ffi::PyTypeObject) -> bool {
+        // SAFETY: the object is alive.
+        unsafe {
+            ffi::PyDict_Check(object) != 0
+                || ffi::PyList_Check(object) != 0
+                || ffi::PySet_Check(object) != 0
+                || ffi::PyByteArray_Check(object) != 0
+                || self.containers.contains(&(kind as usize))
+                || self.containers.contains(&((*kind).tp_base as usize))
+        }
+    }
+
     /// A type of containers, besides the built-in ones.
     pub fn add_container(&mut self, kind: *mut PyObject) {
         self.containers.insert(kind as usize);

@@ -54,20 +54,10 @@ slot! {
         }
         let code = *args;
         let offset = ffi::PyLong_AsSsize_t(*args.add(1)) as usize;
-        let mut visit = SESSION.with(|session| session.visit(seat, code as usize, offset));
-        while let Visit::Back(call) = visit {
-            if is_below(call.frame, call.code)
-                && let Err(error) = come_back(seat, &call)
-            {
-                return raise(error);
-            }
-            visit = SESSION.with(|session| session.visit(seat, code as usize, offset));
-        }
-        let (site, instruction, n_locals) = match visit {
-            Visit::Never | Visit::Back(_) => return disable(),
-            Visit::Unwind => return raise(gate::unwind()),
-            Visit::Yield => return gate::step(Operation::Yield).map_or_else(raise, |_| keep()),
-            Visit::Look(site, instruction, n_locals) => (site, instruction, n_locals),
+        let arrived = arrive(seat, code as usize, offset, |call| is_below(call.frame, call.code));
+        let (site, instruction, n_locals) = match arrived {
+            Ok(arrived) => arrived,
+            Err(answer) => return answer,
         };
         let (Some(frame), Some(builtins)) =
             (Frame::current(code, n_locals, instruction.depth as usize), BUILTINS.get())
@@ -124,6 +114,28 @@ slot! {
         });
         keep()
     } else null_mut()
+}
+
+/// A thread comes to an instruction: its site, the instruction, and the number of locals; or what the callback answers
+/// at once. Where the thread comes out of a call in C that is not over, the other half of that comes first; `is_calling`
+/// says whether the frame of the call is still among the callers of this one.
+#[inline(always)]
+pub fn arrive(
+    seat: baton::Seat,
+    code: usize,
+    offset: usize,
+    is_calling: impl Fn(&InCall) -> bool,
+) -> Result<(u32, Instruction, usize), *mut PyObject> {
+    loop {
+        match SESSION.with(|session| session.visit(seat, code, offset)) {
+            Visit::Back(call) if is_calling(&call) => come_back(seat, &call).map_err(raise)?,
+            Visit::Back(_) => {}
+            Visit::Never => return Err(disable()),
+            Visit::Unwind => return Err(raise(gate::unwind())),
+            Visit::Yield => return Err(gate::step(Operation::Yield).map_or_else(raise, |_| keep())),
+            Visit::Look(site, instruction, n_locals) => return Ok((site, instruction, n_locals)),
+        }
+    }
 }
 
 /// Has the self-test passed?

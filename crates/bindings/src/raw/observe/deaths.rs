@@ -1,10 +1,8 @@
 //! News of objects that die in a run: they lose their numbers, and who asks a weak reference for one races with whoever
-//! lets go of it. Comes from the tracer of references of CPython 3.13 (`PyRefTracer_SetTracer`), which is called for each
-//! object that is freed, before anything of it is gone.
+//! lets go of it.
 
 use std::cell::UnsafeCell;
 use std::ffi::{c_int, c_void};
-use std::mem::transmute;
 use std::ptr::null_mut;
 
 use pyo3::ffi::{self, PyObject};
@@ -12,16 +10,7 @@ use pyo3::ffi::{self, PyObject};
 use super::frame::member;
 use crate::exploration::session::SESSION;
 use crate::raw::baton::{self, NOBODY};
-use crate::raw::symbol;
-
-type Tracer = unsafe extern "C" fn(*mut PyObject, c_int, *mut c_void) -> c_int;
-type Set = unsafe extern "C" fn(Option<Tracer>, *mut c_void) -> c_int;
-type Get = unsafe extern "C" fn(*mut *mut c_void) -> Option<Tracer>;
-
-/// The event for an object that is freed.
-const DESTROYED: c_int = 1;
-/// Weak references to one object that are looked at.
-const REFERENCES_MAX: usize = 64;
+use crate::raw::tracer::{self, DESTROYED, Tracer};
 
 struct Before(UnsafeCell<(Option<Tracer>, *mut c_void)>);
 
@@ -51,10 +40,7 @@ unsafe extern "C" fn trace(object: *mut PyObject, event: c_int, _: *mut c_void) 
         let first = if offset != 0 { *object.byte_offset(offset).cast::<*mut PyObject>() } else { null_mut() };
         SESSION.try_with(|session| {
             let mut reference = first;
-            for _ in 0..REFERENCES_MAX {
-                if reference.is_null() {
-                    break;
-                }
+            while !reference.is_null() {
                 session.loses(reference);
                 reference = next_of(reference);
             }
@@ -73,23 +59,18 @@ unsafe fn next_of(reference: *mut PyObject) -> *mut PyObject {
 
 /// Asks for the news, or no longer; false if this interpreter gives none.
 pub fn listen(is_on: bool) -> bool {
-    let (Some(set), Some(get)) = (symbol::find(c"PyRefTracer_SetTracer"), symbol::find(c"PyRefTracer_GetTracer"))
-    else {
-        return false;
-    };
-    // SAFETY: the functions have these types since 3.13, and the caller of a Python function is attached.
-    unsafe {
-        let set = transmute::<*mut c_void, Set>(set);
-        if !is_on {
-            let (before, data) = *BEFORE.0.get();
-            return set(before, data) == 0;
+    if !is_on {
+        // SAFETY: not written while the tracer is in place, and written only here.
+        let (before, data) = unsafe { *BEFORE.0.get() };
+        return tracer::set(before, data);
+    }
+    match tracer::current() {
+        Some((now, _)) if tracer::is(now, trace) => true,
+        Some(before) => {
+            // SAFETY: as above.
+            unsafe { *BEFORE.0.get() = before };
+            tracer::set(Some(trace), null_mut())
         }
-        let mut data = null_mut();
-        let before = transmute::<*mut c_void, Get>(get)(&raw mut data);
-        if before.is_some_and(|before| before as usize == trace as *const () as usize) {
-            return true;
-        }
-        *BEFORE.0.get() = (before, data);
-        set(Some(trace), null_mut()) == 0
+        None => false,
     }
 }

@@ -146,15 +146,10 @@ impl Operands for Frame {
 /// # Safety
 /// As [`Frame::current`].
 pub unsafe fn is_below(frame: usize, code: usize) -> bool {
-    // Between C code and what it calls back lie few frames.
-    const LOOKED_AT_MAX: usize = 16;
     // SAFETY: the caller's promise; the frames below the one that runs stand still meanwhile.
     unsafe {
         let mut base = *ffi::PyThreadState_Get().cast::<u8>().add(CURRENT_FRAME).cast::<*mut u8>();
-        for _ in 0..LOOKED_AT_MAX {
-            if base.is_null() {
-                return false;
-            }
+        while !base.is_null() {
             if base as usize == frame {
                 return *base.add(CODE).cast::<usize>() == code;
             }

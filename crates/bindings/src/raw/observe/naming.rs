@@ -18,7 +18,7 @@ const OF_THREAD: u32 = 1 << 18;
 
 /// The numbers of one run. An object that dies loses its number, so that another one at its address is not taken for it:
 /// nothing is kept alive that the program lets go of, since what dies may run code. What the collector does not track
-/// refers to nothing, and is kept until the next run.
+/// refers to nothing, and is kept until the next run. Where there is no news of deaths, all are kept.
 #[derive(Default)]
 pub struct Naming {
     numbers: HashMap<usize, u32, FxBuildHasher>,
@@ -27,6 +27,10 @@ pub struct Naming {
     n_named: usize,
     of_threads: Vec<u32>,
     is_full: bool,
+    /// Is there no news of objects that die?
+    keeps_all: bool,
+    /// Is one kept whose death the program could see?
+    hides_deaths: bool,
 }
 
 impl Naming {
@@ -34,7 +38,7 @@ impl Naming {
     pub fn clear(&mut self) -> Vec<Held> {
         self.numbers.clear();
         self.of_threads.clear();
-        (self.is_full, self.n_named) = (false, 0);
+        (self.is_full, self.n_named, self.hides_deaths) = (false, 0, false);
         std::mem::take(&mut self.kept)
     }
 
@@ -43,9 +47,14 @@ impl Naming {
         self.numbers.remove(&address);
     }
 
-    /// The number of what is at this address, if it has one.
-    pub fn known(&self, address: usize) -> Option<u32> {
-        self.numbers.get(&address).copied()
+    /// Keeps all objects until the next run, or only those that it has to.
+    pub fn keep_all(&mut self, keeps_all: bool) {
+        self.keeps_all = keeps_all;
+    }
+
+    /// Is an object kept alive whose death the program could see: by a finalizer, or by a weak reference that it asks?
+    pub fn hides_deaths(&self) -> bool {
+        self.hides_deaths
     }
 
     /// Were there too many objects?
@@ -62,8 +71,11 @@ impl Naming {
         self.numbers.insert(object as usize, number);
         // SAFETY: whoever gave us the object holds it, and the thread is attached.
         unsafe {
-            if ffi::PyType_IS_GC(ffi::Py_TYPE(object)) == 0 {
+            let kind = ffi::Py_TYPE(object);
+            if self.keeps_all || ffi::PyType_IS_GC(kind) == 0 {
                 self.kept.push(Held::new(object));
+                let is_of_program = ffi::PyType_HasFeature(kind, ffi::Py_TPFLAGS_HEAPTYPE) != 0;
+                self.hides_deaths |= self.keeps_all && is_of_program && (*kind).tp_finalize.is_some();
             }
         }
         true
@@ -111,6 +123,8 @@ impl Naming {
         if let Some(number) = self.numbers.get(&(object as usize)) {
             return *number;
         }
+        // SAFETY: the object is alive.
+        self.hides_deaths |= self.keeps_all && unsafe { ffi::PyWeakref_Check(object) != 0 };
         if self.of_threads.len() <= thread {
             self.of_threads.resize(thread + 1, 0);
         }

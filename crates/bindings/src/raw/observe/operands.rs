@@ -11,7 +11,7 @@ use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 
 use super::builtins::{Builtins, Call, definition, is_descriptor};
-use super::frame::{Frame, Operands, first_referent, member};
+use super::frame::{Frame, Operands, member};
 
 /// What an instruction does. The words are those of `raceproof.instrument`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +164,7 @@ impl<F: Operands> Look<'_, F> {
                     self.note_key(top(1), top(0));
                     self.whole(top(1), Action::Update)
                 }
-                Kind::Contains => match self.container(top(0)) {
+                Kind::Contains => match self.builtins.container(top(0)) {
                     object if object.is_null() => Sight::Nothing,
                     object => one(Action::Read, object, key_of(object, top(1))),
                 },
@@ -205,54 +205,6 @@ impl<F: Operands> Look<'_, F> {
         !object.is_null() && self.builtins.stand_in_types.contains(&(unsafe { ffi::Py_TYPE(object) } as usize))
     }
 
-    /// The container that an object is, views, or goes over; null if it is none of that.
-    ///
-    /// # Safety
-    /// The object is alive, or null, and the thread is attached.
-    pub unsafe fn container(&self, object: *mut PyObject) -> *mut PyObject {
-        let mut object = object;
-        // An iterator over an iterator over a view over a dict.
-        for _ in 0..4 {
-            if object.is_null() {
-                return null_mut();
-            }
-            // SAFETY: the object is alive, and what it refers to lives as long; the offsets are those of the types.
-            unsafe {
-                let kind = ffi::Py_TYPE(object);
-                if self.is_container(object, kind) {
-                    return object;
-                }
-                let Some(behind) = self.builtins.over.get(&(kind as usize)) else {
-                    if self.builtins.viewers.contains(&(kind as usize)) {
-                        object = first_referent(object);
-                        continue;
-                    }
-                    let is_pack = kind == &raw mut ffi::PyTuple_Type && ffi::PyTuple_GET_SIZE(object) > 0;
-                    object = if is_pack { ffi::PyTuple_GET_ITEM(object, 0) } else { null_mut() };
-                    continue;
-                };
-                object = member(object, *behind);
-            }
-        }
-        null_mut()
-    }
-
-    /// Is it a built-in container, or one that is known?
-    ///
-    /// # Safety
-    /// The object is alive, and this is its type.
-    pub unsafe fn is_container(&self, object: *mut PyObject, kind: *mut ffi::PyTypeObject) -> bool {
-        // SAFETY: the object is alive.
-        unsafe {
-            ffi::PyDict_Check(object) != 0
-                || ffi::PyList_Check(object) != 0
-                || ffi::PySet_Check(object) != 0
-                || ffi::PyByteArray_Check(object) != 0
-                || self.builtins.containers.contains(&(kind as usize))
-                || self.builtins.containers.contains(&((*kind).tp_base as usize))
-        }
-    }
-
     unsafe fn whole(&self, object: *mut PyObject, action: Action) -> Sight {
         // A tuple is never changed: only what stands for a container in it counts, and only where it is gone over.
         // SAFETY: operands are alive.
@@ -260,7 +212,7 @@ impl<F: Operands> Look<'_, F> {
             if object.is_null() || ffi::Py_TYPE(object) == &raw mut ffi::PyTuple_Type {
                 return Sight::Nothing;
             }
-            self.container(object)
+            self.builtins.container(object)
         };
         match object.is_null() {
             true => Sight::Nothing,
@@ -285,7 +237,7 @@ impl<F: Operands> Look<'_, F> {
             let pack = behind.map_or(null_mut(), |behind| member(iterator, *behind));
             let has_two =
                 !pack.is_null() && ffi::Py_TYPE(pack) == &raw mut ffi::PyTuple_Type && ffi::PyTuple_GET_SIZE(pack) > 1;
-            if has_two { self.container(ffi::PyTuple_GET_ITEM(pack, 1)) } else { null_mut() }
+            if has_two { self.builtins.container(ffi::PyTuple_GET_ITEM(pack, 1)) } else { null_mut() }
         }
     }
 
@@ -309,7 +261,7 @@ impl<F: Operands> Look<'_, F> {
     unsafe fn item(&self, object: *mut PyObject, key: *mut PyObject, action: Action) -> Sight {
         // SAFETY: operands are alive.
         unsafe {
-            if object.is_null() || !self.is_container(object, ffi::Py_TYPE(object)) {
+            if object.is_null() || !self.builtins.is_container(object, ffi::Py_TYPE(object)) {
                 return Sight::Nothing;
             }
             let key_part = key_of(object, key);
@@ -492,8 +444,8 @@ impl<F: Operands> Look<'_, F> {
                     },
                 },
                 Call::Stepwise if !self.is_iteration_atomic => match (argument(first), argument(first + 1)) {
-                    (object, more) if more.is_null() && !self.container(object).is_null() => {
-                        Sight::Stepwise(above, self.container(object))
+                    (object, more) if more.is_null() && !self.builtins.container(object).is_null() => {
+                        Sight::Stepwise(above, self.builtins.container(object))
                     }
                     _ => self.arguments(argument, first),
                 },

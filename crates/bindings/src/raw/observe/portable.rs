@@ -12,15 +12,15 @@ use pyo3::ffi::{self, Py_ssize_t, PyFrameObject, PyObject};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use super::builtins::{Builtins, Call, definition};
-use super::callback::{BUILTINS, announce, come_back, dynamic, enter, meet_dict, value};
+use super::builtins::{Builtins, Call, definition, is_descriptor};
+use super::callback::{BUILTINS, announce, arrive, dynamic, enter, meet_dict, value};
 use super::events::{self, disable, keep};
 use super::frame::Operands;
 use super::operands::{Instruction, Kind, Look, Part, Sight, Touch};
-use super::sources::{self, Origins, Shown, Value, frame};
+use super::sources::{self, Origins, Shown, Value};
 use crate::exploration::gate;
 use crate::exploration::program;
-use crate::exploration::session::{SESSION, Visit};
+use crate::exploration::session::SESSION;
 use crate::raw::baton::{self, Aside, DRIVER, NOBODY, Seat};
 use crate::raw::held::Held;
 use crate::raw::native_type::slot;
@@ -56,24 +56,8 @@ fn stand(
     if seat == NOBODY || seat == DRIVER {
         return Err(keep());
     }
-    let mut visit = SESSION.with(|session| session.visit(seat, code as usize, offset));
-    while let Visit::Back(call) = visit {
-        if is_calling(call.frame)
-            && let Err(error) = come_back(seat, &call)
-        {
-            return Err(raise(error));
-        }
-        visit = SESSION.with(|session| session.visit(seat, code as usize, offset));
-    }
-    let (site, instruction) = match visit {
-        Visit::Never | Visit::Back(_) => return Err(disable()),
-        Visit::Unwind => return Err(raise(gate::unwind())),
-        Visit::Yield => {
-            return Err(gate::step(explore::operation::Operation::Yield).map_or_else(raise, |_| keep()));
-        }
-        Visit::Look(site, instruction, _) => (site, instruction),
-    };
-    let frame = frame();
+    let (site, instruction, _) = arrive(seat, code as usize, offset, |call| is_calling(call.frame))?;
+    let frame = sources::frame();
     if frame.is_null() || SESSION.with(|session| session.is_unwinding) {
         return Err(keep());
     }
@@ -89,11 +73,9 @@ fn stand(
 
 /// Is the frame at this address among the callers of the one that runs?
 fn is_calling(frame: usize) -> bool {
-    // Between C code and what it calls back lie few frames.
-    const LOOKED_AT_MAX: usize = 16;
     // SAFETY: attached, and in a callback: there is a frame.
-    let mut at = unsafe { Held::new(super::sources::frame().cast()) };
-    for _ in 0..LOOKED_AT_MAX {
+    let mut at = unsafe { Held::new(sources::frame().cast()) };
+    loop {
         // SAFETY: the frame is alive; what is given back is a reference of ours, or nothing.
         let back = unsafe { ffi::PyFrame_GetBack(at.as_ptr().cast()) };
         if back.is_null() {
@@ -105,7 +87,6 @@ fn is_calling(frame: usize) -> bool {
             return true;
         }
     }
-    false
 }
 
 impl Stand {
@@ -169,7 +150,7 @@ slot! {
         if seat == NOBODY || seat == DRIVER || n != 3 {
             return keep();
         }
-        let frame = frame();
+        let frame = sources::frame();
         if !frame.is_null() {
             let back = Held(ffi::PyFrame_GetBack(frame).cast());
             let caller: *mut PyFrameObject = back.as_ptr().cast();
@@ -369,12 +350,10 @@ fn over(value: Option<&Value>, gives_new: bool) -> Value {
             Value::Over(unsafe { Held::new(object.as_ptr()) }, *is_new || gives_new)
         }
         Some(Value::Exact(object)) => {
-            let shown = NoFrame;
-            let look = Look { frame: shown, builtins, is_iteration_atomic: true, key: Cell::new(None) };
             // SAFETY: it is held.
             unsafe {
                 let kind = ffi::Py_TYPE(object.as_ptr());
-                let container = look.container(object.as_ptr());
+                let container = builtins.container(object.as_ptr());
                 let is_tuple = kind == &raw mut ffi::PyTuple_Type;
                 if !container.is_null() && !is_tuple {
                     // Whoever is an iterator already goes on as itself.
@@ -402,23 +381,6 @@ fn of_iteration(value: Option<&Value>) -> Value {
     }
 }
 
-/// For looks at objects alone.
-struct NoFrame;
-
-impl Operands for NoFrame {
-    fn operand(&self, _from_top: usize) -> *mut PyObject {
-        null_mut()
-    }
-
-    fn local(&self, _idx: usize) -> *mut PyObject {
-        null_mut()
-    }
-
-    fn globals(&self) -> *mut PyObject {
-        null_mut()
-    }
-}
-
 /// The arguments of a call: the first is shown with the event, the others lie on the stack.
 struct Arguments<'a> {
     shown: &'a Shown,
@@ -436,7 +398,7 @@ struct Arguments<'a> {
 impl Arguments<'_> {
     fn new(stand: &Stand, callable: *mut PyObject, first: *mut PyObject) -> Arguments<'_> {
         // SAFETY: the callable is alive.
-        let is_descriptor = unsafe { ffi::Py_TYPE(callable) == &raw mut ffi::PyMethodDescr_Type };
+        let is_descriptor = is_descriptor(unsafe { ffi::Py_TYPE(callable) });
         let n = stand.instruction.arg as usize;
         let above = usize::from(stand.instruction.kind == Kind::CallNamed);
         let lowest = (above + n).checked_sub(1).filter(|_| n > 0).and_then(|k| stand.shown.values.get(k));

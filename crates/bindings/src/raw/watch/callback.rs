@@ -197,7 +197,7 @@ impl Seen<'_> {
                 Part::All if matches!(self.instruction.kind, Kind::LoadCell | Kind::StoreCell) => {
                     self.note(me, object, CONTENT, writes, false);
                 }
-                Part::All if !self.look.is_container(object, ffi::Py_TYPE(object)) => {}
+                Part::All if !self.look.builtins.is_container(object, ffi::Py_TYPE(object)) => {}
                 Part::All => {
                     if let Some(key) = self.look.key.get() {
                         let is_one_step = !matches!(self.instruction.kind, Kind::StoreItem | Kind::DeleteItem);
