@@ -9,7 +9,7 @@ import sys
 import pytest
 
 PROGRAMS = """
-import collections, json, sys, threading
+import collections, json, sys, threading, weakref
 import raceproof
 from threading import Lock
 from types import SimpleNamespace
@@ -58,6 +58,20 @@ def write_early(s):
 def add_by_slot(s):
     s.d.__setitem__("n", s.d.__getitem__("n") + 1)
 
+class Strong:
+    n = 0
+
+def ask_weakly(s):
+    s.is_there.wait()
+    if s.ref() is not None:
+        s.n = s.ref().n
+
+def let_go(s):
+    s.strong = Strong()
+    s.ref = weakref.ref(s.strong)
+    s.is_there.set()
+    s.strong = None
+
 def first(s):
     with s.a, s.b:
         s.n += 1
@@ -100,6 +114,8 @@ SCENARIOS = {
     "lock in a tuple": (state(), [add_in_tuple] * 2, lambda s: s.n == 2),
     "early read-write lock": (state(), [write_early] * 2, lambda s: s.n == 2),
     "slot methods": (lambda: SimpleNamespace(d={"n": 0}), [add_by_slot] * 2, lambda s: s.d["n"] == 2),
+    "weak reference": (lambda: SimpleNamespace(n=0, strong=None, ref=None, is_there=threading.Event()),
+                       [ask_weakly, let_go], None),
     "counter": (lambda: SimpleNamespace(words=collections.Counter()), [count] * 2, lambda s: s.words["a"] == 2),
     "check then act": (lambda: SimpleNamespace(d={}, made=[]), [put] * 2, lambda s: s.made == [1]),
     "setdefault": (lambda: SimpleNamespace(d={}, got=[]), [setdefault] * 2, lambda s: s.got[0] is s.got[1]),
@@ -156,6 +172,12 @@ def test_a_lock_that_cannot_be_replaced_is_waited_for_and_named(tmp_path):
     verdict, _, untracked, _ = explored(tmp_path, "lock in a tuple")
     assert verdict == "nothing_found"
     assert untracked == ["a lock made before the exploration, where it could not be replaced"]
+
+
+def test_where_objects_live_longer_than_the_program_lets_them_nothing_is_proved(tmp_path):
+    verdict, _, untracked, _ = explored(tmp_path, "weak reference")
+    assert verdict in ("failed", "nothing_found")
+    assert any("when objects die" in what for what in untracked), untracked
 
 
 def test_containers_that_are_not_known_are_one_place(tmp_path):

@@ -20,7 +20,7 @@ import types
 import uuid
 
 from raceproof._native import control
-from raceproof.instrument import _clock, _locks
+from raceproof.instrument import _clock, _locks, _loop
 
 _LOCKS = (control.Lock, control.RLock, control.Condition, _locks.Lock, _locks.RLock, _locks.Condition)
 _READ_ALL = {
@@ -200,8 +200,11 @@ def _over_iterators(inner):
     yield itertools.groupby(inner), 0, inner
 
 
-class _Callable:
+class _Class:
     def __call__(self):
+        """Nothing."""
+
+    def __del__(self):
         """Nothing."""
 
 
@@ -213,10 +216,11 @@ def known(stand_ins, stand_in_types, is_portable=False):
         "stand_in_types": list(stand_in_types),
         "immutable": [*_IMMUTABLE, functools.partial, *_LOCKS],
         "locals": [_thread._local],
-        "python_call": _Callable(),
+        "python_class": _Class(),
         "containers": [collections.deque, array.array],
         "defaultdict": collections.defaultdict,
         "method_wrapper": types.MethodWrapperType,
+        "event_loop": _loop.ControlledLoop,
         "over": list(_over()),
         "plain": list(_plain()),
         "is_portable": is_portable,

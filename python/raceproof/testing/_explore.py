@@ -209,6 +209,7 @@ def request(
         "schedule": schedule,
         "is_iteration_atomic": runtime == "gil",
         "semantics": runtime,
+        "reads_frames": not INSTRUMENT.is_portable,
         "blocked_is_outcome": blocked_is_outcome,
         "aims": list(aims),
         "mutes": list(mutes),

@@ -60,6 +60,8 @@ struct Scenario {
     /// Is C code that reads item by item one step?
     is_iteration_atomic: bool,
     semantics: String,
+    /// Are operands read from frames? Otherwise what they were found to be is held until the run is over.
+    reads_frames: bool,
     /// Are threads that wait for ever for the invariant to judge?
     blocked_is_outcome: bool,
     /// `(file, first line, last line)`: switches of threads around these are tried first.
@@ -114,7 +116,7 @@ fn run_exploration(py: Python<'_>, scenario: Scenario) -> PyResult<Exploration> 
     }
     let driving = Driving;
     let has_news = deaths::listen(true);
-    SESSION.with(|session| session.naming.keep_all(!has_news));
+    SESSION.with(|session| session.naming.keep_all(!has_news, !scenario.reads_frames));
     let _pinned = Pinned::new();
     program::set_iteration_atomic(scenario.is_iteration_atomic);
     SESSION.with(|session| {
@@ -192,7 +194,7 @@ fn one_run(py: Python<'_>, scenario: &Scenario, kind: Kind, told: &mut Vec<Told>
                 .untracked("attributes through the dict of an object, where objects or containers are not told apart");
         }
         if session.naming.hides_deaths() {
-            explorer.untracked("what runs when objects die: here they live until the run is over");
+            explorer.untracked("what runs when objects die: here some live until the run is over");
         }
         if session.naming.is_full() {
             explorer.untracked("objects beyond the first 200,000 of a run");

@@ -86,11 +86,13 @@ pub struct Known {
     stand_in_types: Vec<Py<PyAny>>,
     immutable: Vec<Py<PyAny>>,
     locals: Vec<Py<PyAny>>,
-    /// An object of a class in Python that can be called.
-    python_call: Py<PyAny>,
+    /// An object of a class in Python that has `__call__` and `__del__`.
+    python_class: Py<PyAny>,
     containers: Vec<Py<PyAny>>,
     defaultdict: Py<PyAny>,
     method_wrapper: Py<PyAny>,
+    /// The class of the event loops of a run.
+    event_loop: Py<PyAny>,
     /// An iterator or view, where it keeps what it goes over, and what that is.
     over: Vec<(Py<PyAny>, usize, Py<PyAny>)>,
     /// Functions and methods in C whose results no thread shares.
@@ -119,8 +121,8 @@ pub fn builtins(py: Python<'_>, known: Known) -> PyResult<Builtins> {
     known.immutable.iter().for_each(|kind| builtins.add_immutable(kind.as_ptr()));
     known.locals.iter().for_each(|kind| builtins.add_local(kind.as_ptr()));
     known.plain.iter().for_each(|callable| builtins.add_plain(callable.bind(py)));
-    builtins.add_python_call(known.python_call.bind(py));
-    builtins.set_types(known.defaultdict.as_ptr(), known.method_wrapper.as_ptr());
+    builtins.add_python_class(known.python_class.bind(py));
+    builtins.set_types(known.defaultdict.as_ptr(), known.method_wrapper.as_ptr(), known.event_loop.as_ptr());
     known.containers.iter().for_each(|kind| builtins.add_container(kind.as_ptr()));
     for (sample, behind_header, target) in &known.over {
         let (sample, target) = (sample.bind(py), target.bind(py));

@@ -318,6 +318,12 @@ impl Session {
 
     fn place(&mut self, seat: Seat, touch: &Touch) -> Option<(Action, Place)> {
         let Touch { action, object, part } = *touch;
+        if self.naming.outlives() && !object.is_null() {
+            let is_of_program = self.site_of(seat).is_some_and(|site| self.sites[site as usize].origin.is_own);
+            if is_of_program {
+                self.naming.touch(object);
+            }
+        }
         let is_of_container = matches!(part, Part::All | Part::Item(_));
         if is_of_container && (object.is_null() || self.is_coarse) {
             // Until now the containers were told apart.

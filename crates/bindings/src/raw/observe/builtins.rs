@@ -156,16 +156,21 @@ impl Builtins {
         unsafe { first_referent(sample.as_ptr()) == target.as_ptr() }
     }
 
-    /// An object of a class in Python that can be called.
-    pub fn add_python_call(&mut self, sample: &Bound<'_, PyAny>) {
+    /// An object of a class in Python that has `__call__` and `__del__`.
+    pub fn add_python_class(&mut self, sample: &Bound<'_, PyAny>) {
         // SAFETY: the type of an object is alive.
-        let call = unsafe { (*ffi::Py_TYPE(sample.as_ptr())).tp_call };
+        let (call, finalize) = unsafe {
+            let kind = ffi::Py_TYPE(sample.as_ptr());
+            ((*kind).tp_call, (*kind).tp_finalize)
+        };
         self.python_call = call.map_or(0, |call| call as usize);
+        FINALIZE.store(finalize.map_or(0, |finalize| finalize as usize), Relaxed);
     }
 
-    /// The types `collections.defaultdict` and `types.MethodWrapperType`.
-    pub fn set_types(&mut self, defaultdict: *mut PyObject, method_wrapper: *mut PyObject) {
+    /// The types `collections.defaultdict` and `types.MethodWrapperType`, and that of event loops.
+    pub fn set_types(&mut self, defaultdict: *mut PyObject, method_wrapper: *mut PyObject, event_loop: *mut PyObject) {
         self.defaultdict = defaultdict as usize;
+        QUIET.store(event_loop as usize, Relaxed);
         METHOD_WRAPPER.store(method_wrapper as usize, Relaxed);
     }
 
@@ -226,6 +231,21 @@ impl Builtins {
     pub fn add_container(&mut self, kind: *mut PyObject) {
         self.containers.insert(kind as usize);
     }
+}
+
+/// What calls `__del__` of a class in Python, and a class of which it is known what that does: nothing that a program
+/// could see.
+static FINALIZE: AtomicUsize = AtomicUsize::new(0);
+static QUIET: AtomicUsize = AtomicUsize::new(0);
+
+/// Has the class a `__del__` in Python that a program could see at work?
+///
+/// # Safety
+/// It is alive.
+pub unsafe fn has_finalizer(kind: *mut ffi::PyTypeObject) -> bool {
+    // SAFETY: the caller's promise.
+    let finalize = unsafe { (*kind).tp_finalize };
+    finalize.is_some_and(|finalize| finalize as usize == FINALIZE.load(Relaxed)) && kind as usize != QUIET.load(Relaxed)
 }
 
 /// The type of `{}.__setitem__`, which is not exported.

@@ -8,6 +8,7 @@ use pyo3::ffi::{self, PyObject};
 use pyo3::prelude::*;
 use rustc_hash::FxBuildHasher;
 
+use super::builtins::has_finalizer;
 use crate::raw::held::Held;
 
 /// More objects are not numbered in one run.
@@ -29,7 +30,9 @@ pub struct Naming {
     is_full: bool,
     /// Is there no news of objects that die?
     keeps_all: bool,
-    /// Is one kept whose death the program could see?
+    /// May objects live longer than the program lets them, since something else holds them?
+    outlives: bool,
+    /// Is there one among them whose death the program could see?
     hides_deaths: bool,
 }
 
@@ -47,12 +50,23 @@ impl Naming {
         self.numbers.remove(&address);
     }
 
-    /// Keeps all objects until the next run, or only those that it has to.
-    pub fn keep_all(&mut self, keeps_all: bool) {
-        self.keeps_all = keeps_all;
+    /// Keeps all objects until the next run, or only those that it has to; says whether others hold some as well.
+    pub fn keep_all(&mut self, keeps_all: bool, others_hold: bool) {
+        (self.keeps_all, self.outlives) = (keeps_all, keeps_all || others_hold);
     }
 
-    /// Is an object kept alive whose death the program could see: by a finalizer, or by a weak reference that it asks?
+    /// May objects live longer than the program lets them?
+    pub fn outlives(&self) -> bool {
+        self.outlives
+    }
+
+    /// Code of the program touches an object that may live too long.
+    pub fn touch(&mut self, object: *mut PyObject) {
+        // SAFETY: objects that are touched are alive.
+        self.hides_deaths |= unsafe { tells_of_death(object) };
+    }
+
+    /// May an object live too long whose death the program could see: by a finalizer, or by a weak reference that it asks?
     pub fn hides_deaths(&self) -> bool {
         self.hides_deaths
     }
@@ -71,11 +85,8 @@ impl Naming {
         self.numbers.insert(object as usize, number);
         // SAFETY: whoever gave us the object holds it, and the thread is attached.
         unsafe {
-            let kind = ffi::Py_TYPE(object);
-            if self.keeps_all || ffi::PyType_IS_GC(kind) == 0 {
+            if self.keeps_all || ffi::PyType_IS_GC(ffi::Py_TYPE(object)) == 0 {
                 self.kept.push(Held::new(object));
-                let is_of_program = ffi::PyType_HasFeature(kind, ffi::Py_TPFLAGS_HEAPTYPE) != 0;
-                self.hides_deaths |= self.keeps_all && is_of_program && (*kind).tp_finalize.is_some();
             }
         }
         true
@@ -123,8 +134,6 @@ impl Naming {
         if let Some(number) = self.numbers.get(&(object as usize)) {
             return *number;
         }
-        // SAFETY: the object is alive.
-        self.hides_deaths |= self.keeps_all && unsafe { ffi::PyWeakref_Check(object) != 0 };
         if self.of_threads.len() <= thread {
             self.of_threads.resize(thread + 1, 0);
         }
@@ -134,6 +143,12 @@ impl Naming {
         self.keep(object, number);
         number
     }
+}
+
+/// Has the object a finalizer of the program, or is it a weak reference?
+unsafe fn tells_of_death(object: *mut PyObject) -> bool {
+    // SAFETY: the object is alive.
+    unsafe { ffi::PyWeakref_Check(object) != 0 || has_finalizer(ffi::Py_TYPE(object)) }
 }
 
 /// Adds what is worth a number: what the collector tracks, but neither code nor types nor modules, which are known by
